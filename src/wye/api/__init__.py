@@ -1,0 +1,1 @@
+"""What crosses the socket: wire values and the client."""

@@ -1,0 +1,1 @@
+"""compose.yaml → Spec. Pure but for reading the files it is given."""

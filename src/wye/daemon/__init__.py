@@ -1,0 +1,1 @@
+"""The long-running process; its main module is the composition root."""

@@ -1,0 +1,1 @@
+"""One outside thing each, behind the protocols of wye.interfaces."""

@@ -1,0 +1,442 @@
+"""What the engine needs from the world.
+
+Small protocols, each kept by one driver in `drivers/` and by a fake in `testing/`, both of which pass the
+same contract suite (`testing/contracts/`). Unless a method says otherwise: repeating it is harmless, asking
+to remove what is not there is harmless, and it raises a WyeError when the world refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from wye.model import (
+    Build,
+    EnvironmentId,
+    File,
+    Image,
+    Limits,
+    Mount,
+    ObjectId,
+    SnapshotId,
+    Usage,
+)
+
+# ---------------------------------------------------------------- progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """One line of news from something that takes long. `done` and `total` are in `unit`; None: unknown."""
+
+    step: str
+    subject: str = ""
+    done: int | None = None
+    total: int | None = None
+    unit: str = ""
+
+
+Report = Callable[[Progress], None]
+
+
+def silent(_: Progress) -> None:
+    """A Report for those who do not care."""
+
+
+# ---------------------------------------------------------------- store
+
+
+class Objects(Protocol):
+    """Immutable bytes, named by their SHA-256."""
+
+    def put(self, data: bytes) -> ObjectId: ...
+
+    def get(self, object_id: ObjectId) -> bytes:
+        """Raises NotFound."""
+        ...
+
+    def delete(self, object_id: ObjectId) -> None:
+        """For collect only."""
+        ...
+
+    def ids(self) -> Iterator[ObjectId]: ...
+
+
+class Refs(Protocol):
+    """Names for objects. A ref moves only by compare_and_swap, which is durable when it returns."""
+
+    def read(self, ref: str) -> ObjectId | None: ...
+
+    def list(self, prefix: str) -> dict[str, ObjectId]: ...
+
+    def compare_and_swap(
+        self, ref: str, *, expected: ObjectId | None, new: ObjectId | None, durable: bool = True
+    ) -> None:
+        """Points `ref` at `new` if it still points at `expected`.
+
+        None for `expected`: the ref must not exist. None for `new`: it shall not. Raises RefConflict, and then
+        nothing has changed. Objects put before are durable when this is. With `durable=False` a power
+        failure may forget it (never a crash of the daemon alone): for intents.
+        """
+        ...
+
+
+# ---------------------------------------------------------------- volumes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathChange:
+    """One path that differs between two snapshots, relative to the environment's root.
+
+    `kind` is "added", "removed" or "modified"; `extents` are the changed byte ranges (offset, length) of a
+    regular file that is in both; `metadata_only`: mode, owner, times or attributes but no content.
+    """
+
+    path: str
+    kind: str
+    extents: tuple[tuple[int, int], ...] = ()
+    metadata_only: bool = False
+
+
+class Volumes(Protocol):
+    """The pool: environments' bytes, their snapshots, and room for images."""
+
+    def open(self) -> None:
+        """Attaches and mounts what has to be; called once at start, and again after the pool was detached."""
+        ...
+
+    def close(self) -> None:
+        """Unmounts and detaches. Fails with Conflict while something in the pool is in use."""
+        ...
+
+    def create(self, environment: EnvironmentId) -> None:
+        """An empty environment, with `volumes/` and `layers/`. Raises Conflict if it is there."""
+        ...
+
+    def snapshot(self, environment: EnvironmentId, snapshot: SnapshotId) -> None:
+        """An immutable copy of all the environment's bytes at one instant; constant time.
+
+        Durable when it returns. Raises NotFound, Conflict, DiskFull."""
+        ...
+
+    def fork(self, snapshot: SnapshotId, environment: EnvironmentId, *, limit_bytes: int | None = None) -> None:
+        """A new environment whose bytes are the snapshot's; constant time. Raises NotFound, Conflict, DiskFull."""
+        ...
+
+    def delete_environment(self, environment: EnvironmentId) -> None: ...
+
+    def delete_snapshot(self, snapshot: SnapshotId) -> None: ...
+
+    def environments(self) -> frozenset[EnvironmentId]: ...
+
+    def snapshots(self) -> frozenset[SnapshotId]: ...
+
+    def environment_path(self, environment: EnvironmentId) -> Path:
+        """Its root. What is below is hostile: see `host.open_beneath`."""
+        ...
+
+    def snapshot_path(self, snapshot: SnapshotId) -> Path: ...
+
+    def changes(self, base: SnapshotId, new: SnapshotId) -> list[PathChange]:
+        """What differs, in time proportional to what differs. Sorted by path."""
+        ...
+
+    def usage(self, environment: EnvironmentId) -> Usage: ...
+
+    def limit(self, environment: EnvironmentId, limit_bytes: int | None) -> None:
+        """Raises Unsupported where the kernel has no simple quotas."""
+        ...
+
+    def capacity(self) -> tuple[int, int]:
+        """(bytes in use, bytes in all)."""
+        ...
+
+
+# ---------------------------------------------------------------- images
+
+
+class Images(Protocol):
+    """Root file systems, unpacked once, read-only, ownership shifted into the containers' user namespace."""
+
+    def resolve(self, reference: str, *, pull: bool, report: Report) -> Image:
+        """The image a reference names: a catalogue name ("wye/postgres", "postgres:16" if the catalogue
+        stands in for it) or an OCI reference. Built or pulled if it is missing, and again if `pull`.
+
+        Cut short, it leaves nothing that a later call would take for whole. Raises NotFound with a hint."""
+        ...
+
+    def build(self, build: Build, *, report: Report) -> Image:
+        """An image from a directory, cached by its content."""
+        ...
+
+    def rootfs(self, image: Image) -> Path:
+        """Raises NotFound if it is not unpacked here."""
+        ...
+
+    def digests(self) -> frozenset[str]: ...
+
+    def delete(self, digest: str) -> None: ...
+
+
+# ---------------------------------------------------------------- runtime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bind:
+    """A directory or file of the pool that appears in a container. `source` is relative to the environment's
+    root, opened without following links."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerPlan:
+    """All that the runtime needs to start one container; made by `engine.plan`, which is pure."""
+
+    environment: EnvironmentId
+    name: str
+    """The replica: "web", "web-2". The container's id is "<environment>-<name>"."""
+    image: Image
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    working_dir: str
+    user: str
+    """As in an image config: "", "name", "uid", "name:group", "uid:gid"."""
+    hostname: str
+    binds: tuple[Bind, ...] = ()
+    tmpfs: tuple[Mount, ...] = ()
+    files: tuple[File, ...] = ()
+    """Secrets, configs, and our own /etc/hosts, /etc/resolv.conf."""
+    namespace: str | None = None
+    """Name of the network namespace, as in `Attachment.namespaces`; None: a new one with only loopback."""
+    limits: Limits = Limits()
+    init: bool = False
+    tty: bool = False
+    stdin_open: bool = False
+    read_only: bool = False
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    no_new_privileges: bool = True
+    group_add: tuple[str, ...] = ()
+    sysctls: dict[str, str] = field(default_factory=dict)
+    ulimits: dict[str, tuple[int, int]] = field(default_factory=dict)
+    stop_signal: str = "SIGTERM"
+    labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return f"{self.environment}-{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """What is there. `pid` is the container's first process on the host, None when it has ended."""
+
+    id: str
+    environment: EnvironmentId
+    name: str
+    pid: int | None
+    started_at: float
+    exit_code: int | None = None
+    out_of_memory: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecPlan:
+    """A further process in a running container."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str] = field(default_factory=dict)
+    working_dir: str | None = None
+    user: str | None = None
+    tty: bool = False
+    rows: int = 24
+    columns: int = 80
+
+
+class ExecProcess(Protocol):
+    """A process in a container, by its host-side descriptors. Belongs to one caller.
+
+    With a TTY `stdin` and `stdout` are the same terminal and `stderr` is None. Descriptors are closed by
+    `close()`, which also kills the process if it still runs.
+    """
+
+    stdin: int
+    stdout: int
+    stderr: int | None
+
+    def close_stdin(self) -> None: ...
+
+    def resize(self, rows: int, columns: int) -> None: ...
+
+    def signal(self, number: int) -> None: ...
+
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """Exit code (128 + n for signal n), or None if the time ran out."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    at: float
+    stream: str
+    """"stdout" or "stderr"."""
+    text: str
+
+
+class Runtime(Protocol):
+    """Containers. They outlive this process; `containers()` finds those of an earlier one again."""
+
+    def start(self, plan: ContainerPlan, root: Path, rootfs: Path) -> Container:
+        """Starts `plan` over the image at `rootfs`; `root` is the environment's root (its layer is at
+        `layers/<name>`). Returns when the process runs. Raises Conflict if one of that id runs; what is left of
+        one that has ended is removed first. On failure nothing is left."""
+        ...
+
+    def container(self, container_id: str) -> Container | None: ...
+
+    def containers(self) -> list[Container]:
+        """All that are there, running or ended, of this daemon or an earlier one."""
+        ...
+
+    def signal(self, container_id: str, number: int) -> None:
+        """To its first process. Harmless if it has ended."""
+        ...
+
+    def kill_all(self, container_id: str) -> None:
+        """SIGKILL to every process in it."""
+        ...
+
+    def wait(self, container_id: str, timeout_s: float | None = None) -> Container | None:
+        """Waits for its end; None if the time ran out or there is no such container."""
+        ...
+
+    def exit_descriptor(self, container_id: str) -> int | None:
+        """A descriptor that becomes readable when it ends; the caller closes it. None if it has ended."""
+        ...
+
+    def delete(self, container_id: str) -> None:
+        """Kills what runs, removes all of it: processes, mounts, cgroup, bundle. Its logs go with
+        `delete_logs`, its layer with the environment."""
+        ...
+
+    def delete_logs(self, environment: EnvironmentId) -> None: ...
+
+    def exec(self, container_id: str, plan: ExecPlan) -> ExecProcess:
+        """Raises NotFound if the container does not run."""
+        ...
+
+    def check(self, container_id: str, argv: Sequence[str], timeout_s: float) -> tuple[int, str]:
+        """Runs a short command, as a healthcheck does: (exit code, output's first 4 KiB); 124 on time-out."""
+        ...
+
+    def logs(
+        self,
+        environment: EnvironmentId,
+        name: str,
+        *,
+        since_at: float | None = None,
+        tail: int | None = None,
+        follow: Callable[[], bool] | None = None,
+    ) -> Iterator[LogLine]:
+        """Its log, of this and earlier containers of that name. While `follow()` is true, waits for more."""
+        ...
+
+    def memory_bytes(self, container_id: str) -> int | None: ...
+
+
+# ---------------------------------------------------------------- network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkShape:
+    """A private network, the same for an environment and all its forks; namespaces for one shape can be
+    made ahead of need. `endpoints`: replica → IPv4 address; `ports`: what is published, in a fixed order."""
+
+    subnet: str
+    gateway: str
+    endpoints: tuple[tuple[str, str], ...]
+    ports: tuple[tuple[str, str, int, str], ...]
+    """(publication key, address, container port, protocol)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """An environment's network, up. `namespaces`: replica → path to give to the runtime."""
+
+    environment: EnvironmentId
+    namespaces: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """A port of an environment on the host: `host_ip:host_port` leads to the shape's port `key`."""
+
+    key: str
+    host_ip: str
+    host_port: int
+    protocol: str
+
+
+class Network(Protocol):
+    """Network namespaces, a bridge per environment, published ports, and who may reach whom.
+
+    No environment reaches another one, the host's own services, or (without egress) anything outside.
+    """
+
+    def open(self) -> None:
+        """Base rules; adopts what an earlier daemon left."""
+        ...
+
+    def warm(self, shape: NetworkShape, count: int) -> None:
+        """Keeps `count` networks of this shape ready, made in the background; 0 forgets the shape."""
+        ...
+
+    def attach(self, environment: EnvironmentId, shape: NetworkShape, *, egress: Mapping[str, bool]) -> Attachment:
+        """Brings the network up. `egress`: by replica. Again with another shape: changed in place, so that
+        endpoints in both shapes go on undisturbed."""
+        ...
+
+    def publish(self, environment: EnvironmentId, publications: Sequence[Publication]) -> None:
+        """Makes exactly these the environment's published ports. Call after attach."""
+        ...
+
+    def detach(self, environment: EnvironmentId) -> None:
+        """Takes all of it away: ports, rules, namespaces."""
+        ...
+
+    def environments(self) -> frozenset[EnvironmentId]:
+        """Those with anything left here, for reconcile."""
+        ...
+
+    def dial(self, environment: EnvironmentId, key: str) -> tuple[str, int]:
+        """Address on the host at which the daemon itself reaches published port `key`. Raises NotFound."""
+        ...
+
+    def close(self) -> None:
+        """Stops making things ahead and removes what nobody took. Environments' networks stay up."""
+        ...
+
+
+# ---------------------------------------------------------------- kinds
+
+
+class Kind(Protocol):
+    """The knowledge of one kind of state that lives in a volume."""
+
+    name: str
+
+    def claims(self, root: Path) -> bool:
+        """Whether the volume at `root` holds this kind. Reads only, follows no link."""
+        ...
+
+    def prepare(self, root: Path) -> None:
+        """Makes a copied volume safe to start from: removes what would tie it to its source
+        (`postmaster.pid`). Called after a fork or restore, before any service starts."""
+        ...

@@ -1,0 +1,1 @@
+"""One kind of state each: prepare a fork, read changes, apply changes."""

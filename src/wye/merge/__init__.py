@@ -1,0 +1,1 @@
+"""Three-way merge: values in, values out. Pure."""

@@ -1,0 +1,1 @@
+"""Contract suites, FaultyHost, memory drivers: shipped, imported by nobody in wye."""
