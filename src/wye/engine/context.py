@@ -1,0 +1,85 @@
+"""What every verb is given: the world behind its protocols, and nothing global.
+
+An `Engine` is made once, by the composition root. Verbs are functions in files of their own that take it
+first. They are synchronous and may run in several threads at once: whoever changes an environment holds its
+lock for the time (`engine.changing(name)`), whoever only reads takes none.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from wye.engine.events import Events
+from wye.errors import BadRequest
+from wye.host import Host
+from wye.interfaces import Images, Kind, Network, Runtime, Volumes
+from wye.model import NAME, EnvironmentId, EnvironmentName, IntentId, SnapshotId, is_name
+from wye.store.ledger import Ledger
+
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a site decides, as far as verbs care. `daemon.config` reads it; defaults are for a machine of one."""
+
+    subnet: str = "10.89.0.0/16"
+    port_first: int = 20000
+    port_last: int = 29999
+    fork_disk_bytes: int | None = None
+    warm_networks: int = 4
+    shell_image: str = "wye/shell"
+    stop_grace_limit_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    host: Host
+    ledger: Ledger
+    volumes: Volumes
+    images: Images
+    runtime: Runtime
+    network: Network
+    kinds: tuple[Kind, ...] = ()
+    settings: Settings = Settings()
+    events: Events = field(default_factory=Events)
+    locks: dict[str, threading.RLock] = field(default_factory=dict)
+    guard: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def changing(self, name: EnvironmentName) -> Iterator[None]:
+        """Holds `name` for a change of it. One at a time; others wait."""
+        with self.guard:
+            lock = self.locks.setdefault(name, threading.RLock())
+        with lock:
+            yield
+
+
+def new_environment_id() -> EnvironmentId:
+    return EnvironmentId(_random())
+
+
+def new_snapshot_id() -> SnapshotId:
+    return SnapshotId(_random())
+
+
+def new_intent_id() -> IntentId:
+    return IntentId(_random())
+
+
+def environment_name(text: str) -> EnvironmentName:
+    """`text` as a name for an environment. Raises BadRequest."""
+    if not is_name(text):
+        raise BadRequest(
+            f"{text!r} cannot name an environment",
+            hint=f"1 to 63 lower-case letters, digits, '-' or '_', without a slash or a dot: {NAME.pattern}",
+        )
+    return EnvironmentName(text)
+
+
+def _random() -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(12))
