@@ -14,12 +14,17 @@ from typing import Protocol
 
 from wye.model import (
     Build,
+    Condition,
     EnvironmentId,
+    EnvironmentName,
     File,
+    Healthcheck,
     Image,
     Limits,
     Mount,
     ObjectId,
+    Service,
+    ServiceStatus,
     SnapshotId,
     Usage,
 )
@@ -321,6 +326,10 @@ class Runtime(Protocol):
         """A descriptor that becomes readable when it ends; the caller closes it. None if it has ended."""
         ...
 
+    def replace_file(self, container_id: str, target: str, content: bytes) -> None:
+        """New content for one of the plan's `files`, seen by the running container at once (same inode)."""
+        ...
+
     def delete(self, container_id: str) -> None:
         """Kills what runs, removes all of it: processes, mounts, cgroup, bundle. Its logs go with
         `delete_logs`, its layer with the environment."""
@@ -421,6 +430,58 @@ class Network(Protocol):
 
     def close(self) -> None:
         """Stops making things ahead and removes what nobody took. Environments' networks stay up."""
+        ...
+
+
+# ---------------------------------------------------------------- doors and supervision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """A published port as wanted. `port` None: any free one of the range."""
+
+    key: str
+    host_ip: str
+    port: int | None
+    protocol: str
+
+
+class Doors(Protocol):
+    """Holds published ports on the host, so that nobody else takes them and a knock on a sleeping
+    environment's port wakes it."""
+
+    def hold(self, environment: EnvironmentName, doors: Sequence[Door]) -> dict[str, int]:
+        """Makes exactly these the environment's doors, keeping those it has. Host port by key.
+
+        Raises PortTaken (Conflict), and then the environment's doors are as they were."""
+        ...
+
+    def release(self, environment: EnvironmentName) -> None: ...
+
+    def rename(self, old: EnvironmentName, new: EnvironmentName) -> None: ...
+
+
+class Supervisor(Protocol):
+    """Watches containers: notes ends, restarts by policy with backoff, runs healthchecks."""
+
+    def watch(
+        self, environment: EnvironmentName, container: Container, service: Service, healthcheck: Healthcheck | None
+    ) -> None:
+        """From now on; also for a container of an earlier daemon. Again for the same id: starts over."""
+        ...
+
+    def forget(self, container_id: str) -> None:
+        """No longer: it is about to be stopped on purpose, or gone."""
+        ...
+
+    def failed(self, environment: EnvironmentName, container_id: str, service: Service, reason: str) -> None:
+        """It could not be started; tried again by policy."""
+        ...
+
+    def status(self, container_id: str) -> ServiceStatus | None: ...
+
+    def wait(self, container_id: str, condition: Condition, timeout_s: float) -> ServiceStatus | None:
+        """Until the condition holds or can no longer come true, or the time is out. The status then."""
         ...
 
 

@@ -295,6 +295,10 @@ class Environment:
     revision: RevisionId
     """The newest revision of this environment. Its live bytes descend from it."""
     awake: bool = True
+    down: bool = False
+    """Somebody took it down: it is asleep, holds no ports, and only `up` or `start` brings it back."""
+    completed: tuple[str, ...] = ()
+    """Replicas that ended well and are not restarted (migrations): a fork does not run them again."""
     stopped: tuple[str, ...] = ()
     """Services that somebody stopped: not started again until asked."""
     addresses: dict[str, str] = field(default_factory=dict)
