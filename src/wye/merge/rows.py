@@ -1,0 +1,251 @@
+"""Three-way merge of a table's rows, cell by cell.
+
+A row is a tuple of cells in the table's column order; a cell is the text that the database prints, or None for
+NULL. Equality is equality of that text, never the database's `=`: 1.0 and 1.00 differ, so do values that a collation
+takes for equal, and json has no `=` at all. A table with a key is a mapping; one without is a multiset of rows.
+
+Only what the fork changed is looked at: for each such row the caller gives the base, theirs and the target's row
+under lock, so production's other rows cost nothing and are never written. Writes carry the row expected in the
+target. Unique constraints, foreign keys and checks are the database's part.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from decimal import Context, Decimal, Inexact, InvalidOperation
+from enum import StrEnum
+
+from wye.errors import BadRequest
+from wye.merge.conflict import BOTH, NONE, Conflict, Decisions, Json, Side
+
+_EXACT = Context(prec=200_000, traps=[Inexact, InvalidOperation])
+"""Wider than any numeric that a database stores, so a sum is never rounded."""
+
+Cell = str | None
+Row = tuple[Cell, ...]
+
+
+class Grain(StrEnum):
+    """How near two changes may come without a conflict."""
+
+    CELL = "cell"
+    ROW = "row"
+    TABLE = "table"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """`place` names the table in conflicts. `key` empty: a multiset. `delta`: numeric columns where both sides'
+    changes add up. `new`: columns that the target does not have yet; theirs wins there."""
+
+    place: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...] = ()
+    grain: Grain = Grain.CELL
+    delta: frozenset[str] = frozenset()
+    new: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Triple:
+    """One key: the row at the base, in the target now, and in the fork. None: it is not there."""
+
+    base: Row | None
+    ours: Row | None
+    theirs: Row | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """Replaces `before` (the target's row, None: insert) by `after` (None: delete)."""
+
+    before: Row | None
+    after: Row | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergedRows:
+    """`writes` in the order of the input, one per row that has to change; meaningless while `conflicts` is not
+    empty."""
+
+    writes: list[Write] = field(default_factory=list)
+    conflicts: list[Conflict] = field(default_factory=list)
+
+
+def merge_row(table: Table, triple: Triple, decisions: Decisions) -> Write | None:
+    """What to do in the target for one key; None: nothing. Open conflicts are left with `decisions`."""
+    base, ours, theirs = triple.base, triple.ours, triple.theirs
+    if theirs in (base, ours):
+        return None
+    if base == ours:
+        return Write(before=ours, after=theirs)
+    if base is None or ours is None or theirs is None:
+        after = _merge_existence(table, triple, decisions)
+    else:
+        after = _merge_cells(table, base, ours, theirs, decisions)
+    return None if after == ours else Write(before=ours, after=after)
+
+
+def merge_keyed(table: Table, triples: Iterable[Triple], decisions: Decisions | None = None) -> MergedRows:
+    """Merges rows that have a key. Each triple is one key that theirs changed."""
+    decisions = Decisions() if decisions is None else decisions
+    merged = MergedRows(conflicts=decisions.open)
+    for triple in triples:
+        write = merge_row(table, triple, decisions)
+        if write is not None:
+            merged.writes.append(write)
+    return merged
+
+
+def merge_multiset(
+    table: Table, base: Counter[Row], ours: Counter[Row], theirs: Counter[Row], decisions: Decisions | None = None
+) -> MergedRows:
+    """Merges rows without a key: theirs's additions are added, its removals removed.
+
+    Equal rows cannot be told apart. So a removal counts only while the target still has as many of them as the base
+    had; otherwise nobody can say which ones were meant. A count that both changed alike is taken as one change
+    each: two orders of the same thing are two orders.
+    """
+    decisions = Decisions() if decisions is None else decisions
+    merged = MergedRows(conflicts=decisions.open)
+    for row in sorted(base.keys() | theirs.keys(), key=lambda row: [(cell is not None, cell or "") for cell in row]):
+        change = theirs[row] - base[row]
+        if change < 0 and ours[row] != base[row]:
+            conflict = Conflict(
+                kind="keyless-row-count",
+                place=table.place,
+                key=row,
+                base=base[row],
+                ours=ours[row],
+                theirs=theirs[row],
+                choices=BOTH,
+            )
+            chosen = decisions.of(conflict)
+            change = theirs[row] - ours[row] if chosen and chosen.side is Side.THEIRS else 0
+        merged.writes.extend([Write(before=None, after=row)] * change)
+        merged.writes.extend([Write(before=row, after=None)] * -change)
+    return merged
+
+
+def grain_conflict(table: Table, theirs_changed: int, ours_changed: int) -> Conflict | None:
+    """For Grain.TABLE: a conflict if both sides changed the table at all. The caller counts."""
+    if table.grain is not Grain.TABLE or not theirs_changed or not ours_changed:
+        return None
+    return Conflict(kind="table/table", place=table.place, theirs=theirs_changed, ours=ours_changed, choices=NONE)
+
+
+def _merge_existence(table: Table, triple: Triple, decisions: Decisions) -> Row | None:
+    """The row is missing on at least one side, and all three differ."""
+    base, ours, theirs = triple.base, triple.ours, triple.theirs
+    if base is None and ours is not None and theirs is not None:
+        kind = "insert/insert"
+    elif ours is None:
+        kind = "update/delete"
+    else:
+        kind = "delete/update"
+    known = theirs or base or ours
+    assert known is not None, "at least two of three differ"
+    conflict = Conflict(
+        kind=kind,
+        place=table.place,
+        key=_key(table, known),
+        base=_to_json(table, base),
+        ours=_to_json(table, ours),
+        theirs=_to_json(table, theirs),
+    )
+    chosen = decisions.of(conflict)
+    if chosen is None or chosen.side is Side.OURS:
+        return ours
+    return theirs if chosen.side is Side.THEIRS else _from_json(table, chosen.value)
+
+
+def _merge_cells(table: Table, base: Row, ours: Row, theirs: Row, decisions: Decisions) -> Row:
+    if table.grain is not Grain.CELL:
+        return _merge_whole(table, base, ours, theirs, decisions)
+    after = list(ours)
+    for index, column in enumerate(table.columns):
+        was, mine, other = base[index], ours[index], theirs[index]
+        if other in (was, mine):
+            continue
+        if was == mine or column in table.new:
+            after[index] = other
+        elif column in table.delta and (total := _sum(was, mine, other)) is not None:
+            after[index] = total
+        else:
+            conflict = Conflict(
+                kind="update/update",
+                place=table.place,
+                key=_key(table, base),
+                column=column,
+                base=was,
+                ours=mine,
+                theirs=other,
+            )
+            chosen = decisions.of(conflict)
+            if chosen is not None:
+                after[index] = _cell(chosen.choose(conflict), column)
+    return tuple(after)
+
+
+def _merge_whole(table: Table, base: Row, ours: Row, theirs: Row, decisions: Decisions) -> Row:
+    conflict = Conflict(
+        kind="update/update",
+        place=table.place,
+        key=_key(table, base),
+        base=_to_json(table, base),
+        ours=_to_json(table, ours),
+        theirs=_to_json(table, theirs),
+    )
+    chosen = decisions.of(conflict)
+    if chosen is None or chosen.side is Side.OURS:
+        return ours
+    if chosen.side is Side.THEIRS:
+        return theirs
+    row = _from_json(table, chosen.value)
+    if row is None:
+        raise BadRequest(f"the resolution of {conflict.id} must be a row: it was deleted by neither side")
+    return row
+
+
+def _sum(base: Cell, ours: Cell, theirs: Cell) -> str | None:
+    """ours + (theirs - base), exactly; None if one is not a finite number."""
+    if base is None or ours is None or theirs is None:
+        return None
+    try:
+        numbers = [Decimal(base), Decimal(ours), Decimal(theirs)]
+    except InvalidOperation:
+        return None
+    if not all(number.is_finite() for number in numbers):
+        return None
+    was, mine, other = numbers
+    return format(_EXACT.add(mine, _EXACT.subtract(other, was)), "f")
+
+
+def _key(table: Table, row: Row) -> Row:
+    return tuple(row[table.columns.index(column)] for column in table.key)
+
+
+def _to_json(table: Table, row: Row | None) -> Json:
+    return None if row is None else dict(zip(table.columns, row, strict=True))
+
+
+def _from_json(table: Table, value: Json) -> Row | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or set(value) != set(table.columns):
+        names: Sequence[str] = table.columns
+        raise BadRequest(f"a row of {table.place} needs exactly these columns: {', '.join(names)}")
+    return tuple(_cell(value[column], column) for column in table.columns)
+
+
+def _cell(value: Json, column: str) -> Cell:
+    """A cell given by a person: text, or a number or boolean as JSON has them."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "t" if value else "f"
+    if isinstance(value, int | float):
+        return str(value)
+    raise BadRequest(f"the value for {column} must be text, a number, true, false or null")
