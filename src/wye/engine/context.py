@@ -8,15 +8,14 @@ lock for the time (`engine.changing(name)`), whoever only reads takes none.
 from __future__ import annotations
 
 import secrets
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from wye.engine.events import Events
+from wye.engine.turns import Turns
 from wye.errors import BadRequest
 from wye.host import Host
-from wye.interfaces import Images, Kind, Network, Runtime, Volumes
+from wye.interfaces import Doors, Images, Kind, Network, Runtime, Supervisor, Volumes
 from wye.model import NAME, EnvironmentId, EnvironmentName, IntentId, SnapshotId, is_name
 from wye.store.ledger import Ledger
 
@@ -28,12 +27,14 @@ class Settings:
     """What a site decides, as far as verbs care. `daemon.config` reads it; defaults are for a machine of one."""
 
     subnet: str = "10.89.0.0/16"
-    port_first: int = 20000
-    port_last: int = 29999
+    resolver: str = ""
+    """What containers with egress get as /etc/resolv.conf."""
+    uid_base: int = 200000
+    """The host's user id that is root in every container."""
     fork_disk_bytes: int | None = None
     warm_networks: int = 4
+    """Networks kept ready for each project's forks."""
     shell_image: str = "wye/shell"
-    stop_grace_limit_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,19 +45,20 @@ class Engine:
     images: Images
     runtime: Runtime
     network: Network
+    doors: Doors
+    supervisor: Supervisor
     kinds: tuple[Kind, ...] = ()
     settings: Settings = Settings()
     events: Events = field(default_factory=Events)
-    locks: dict[str, threading.RLock] = field(default_factory=dict)
-    guard: threading.Lock = field(default_factory=threading.Lock)
+    turns: Turns = field(default_factory=Turns)
 
-    @contextmanager
-    def changing(self, name: EnvironmentName) -> Iterator[None]:
-        """Holds `name` for a change of it. One at a time; others wait."""
-        with self.guard:
-            lock = self.locks.setdefault(name, threading.RLock())
-        with lock:
-            yield
+    def changing(self, name: EnvironmentName) -> AbstractContextManager[None]:
+        """Holds `name` for a change of it. One at a time; others wait. The same thread may hold it again."""
+        return self.turns.one(name)
+
+    def quiet(self) -> AbstractContextManager[None]:
+        """Holds everything: no verb changes any environment meanwhile. For collect."""
+        return self.turns.all()
 
 
 def new_environment_id() -> EnvironmentId:

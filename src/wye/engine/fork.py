@@ -1,0 +1,170 @@
+"""fork: a new environment that starts from a revision of another one, its running state included.
+
+One snapshot of the source serves all forks that are made at once; each is then one more ioctl and one
+compare-and-swap. The source is not locked, stopped or told: a snapshot is one instant over all its services.
+"""
+
+from __future__ import annotations
+
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from wye.engine import apply, inspect, plan, records
+from wye.engine.context import Engine, environment_name, new_environment_id
+from wye.engine.discard import erase
+from wye.engine.timing import Steps
+from wye.engine.views import ForkResult
+from wye.errors import BadRequest, Conflict, WyeError
+from wye.interfaces import Progress, Report, silent
+from wye.model import Environment, EnvironmentName, Revision, RevisionId, SnapshotId, Spec, Verb
+
+_MOST_AT_ONCE = 1000
+_WAKERS = 4
+
+
+class NameTaken(Conflict):
+    """There is an environment of that name, or somebody is making it this instant."""
+
+    code = "name_taken"
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """What a fork starts from."""
+
+    source: Environment
+    revision_id: RevisionId
+    revision: Revision
+    spec: Spec
+
+
+def fork(
+    engine: Engine,
+    source: str,
+    name: str | None,
+    *,
+    count: int = 1,
+    revision: str | None = None,
+    asleep: bool = False,
+    disk_bytes: int | None = None,
+    actor: str,
+    report: Report,
+) -> ForkResult:
+    """Makes `count` environments from `source` as it is now, or from one of its revisions.
+
+    Named `name`, or `name`-1 … `name`-N; without a name, after the source. Wakes them unless `asleep`. A fork that
+    cannot be made leaves nothing; of several, those that were made stay. Raises NotFound, NameTaken, Exhausted.
+    """
+    if not 1 <= count <= _MOST_AT_ONCE:
+        raise BadRequest(f"cannot make {count} forks at once", hint=f"1 to {_MOST_AT_ONCE}")
+    source_name = environment_name(source)
+    names = _names(source_name, name, count)
+    steps = Steps(engine.host)
+    origin: _Origin | None = None
+    made: list[Environment] = []
+    with ExitStack() as held:
+        for each in sorted(names):
+            held.enter_context(engine.changing(each))
+        for each in names:
+            if records.find(engine, each) is not None:
+                raise NameTaken(f"there is an environment {each!r} already", hint="choose another name, or discard it")
+        for each in names:
+            with records.change(engine, Verb.FORK, each, actor=actor, previous=None, source=source_name) as doing:
+                if origin is None:
+                    with steps("snapshot"):
+                        origin = _origin(engine, source_name, revision)
+                with steps("fork"):
+                    made.append(_make(engine, doing, origin, each, awake=not asleep, disk_bytes=disk_bytes))
+                if not asleep and len(names) == 1:
+                    with steps("start services"):
+                        _wake(engine, made[0], origin.spec, actor, report)
+        assert origin is not None
+        if not asleep and len(names) > 1:
+            with steps("start services"), ThreadPoolExecutor(_WAKERS, thread_name_prefix="fork") as pool:
+                spec = origin.spec
+                list(pool.map(lambda environment: _wake(engine, environment, spec, actor, report), made))
+    return ForkResult(
+        environments=tuple(inspect.view(engine, environment) for environment in made),
+        revision=origin.revision_id,
+        steps=steps.taken,
+    )
+
+
+def _names(source: EnvironmentName, name: str | None, count: int) -> list[EnvironmentName]:
+    if name is None:
+        name = f"{source}-{secrets.token_hex(2)}"
+    if count == 1:
+        return [environment_name(name)]
+    return [environment_name(f"{name}-{number}") for number in range(1, count + 1)]
+
+
+def _origin(engine: Engine, source: EnvironmentName, revision: str | None) -> _Origin:
+    """The source as it is now (one snapshot), or one of its revisions (none)."""
+    head = records.require(engine, source)
+    environment = head.environment
+    if revision is not None:
+        revision_id, found = records.find_revision(engine, revision)
+        return _Origin(environment, revision_id, found, engine.ledger.get_spec(found.spec))
+    snapshot = records.take_snapshot(engine, environment, verb=Verb.FORK)
+    revision_id = records.new_revision(engine, environment, snapshot)
+    return _Origin(
+        environment, revision_id, engine.ledger.get_revision(revision_id), records.spec_of(engine, environment)
+    )
+
+
+def _make(
+    engine: Engine,
+    doing: records.Change,
+    origin: _Origin,
+    name: EnvironmentName,
+    *,
+    awake: bool,
+    disk_bytes: int | None,
+) -> Environment:
+    """The fork's bytes, its doors, its record. After an error nothing of it is left."""
+    identity = new_environment_id()
+    limit = disk_bytes or origin.spec.fork.disk_bytes or engine.settings.fork_disk_bytes
+    source, snapshot = origin.source, SnapshotId(origin.revision.snapshot)
+    try:
+        engine.host.at("fork:volumes")
+        engine.volumes.fork(snapshot, identity, limit_bytes=limit)
+        engine.host.at("fork:doors")
+        ports = engine.doors.hold(name, plan.wanted_doors(origin.spec, held={}, fork=True))
+        environment = Environment(
+            name=name,
+            id=identity,
+            project=source.project,
+            spec=origin.revision.spec,
+            images=origin.revision.images,
+            revision=origin.revision_id,
+            awake=awake,
+            stopped=source.stopped,
+            completed=apply.completed_replicas(engine, source, origin.spec),
+            addresses=plan.assign_addresses(origin.spec, source.addresses, engine.settings.subnet),
+            ports=ports,
+            origin=origin.revision_id,
+            source=source.name,
+            created_at=engine.host.now(),
+            disk_bytes=limit,
+        )
+        return doing.commit(environment).environment
+    except WyeError:
+        engine.doors.release(name)
+        engine.volumes.delete_environment(identity)
+        raise
+
+
+def _wake(engine: Engine, environment: Environment, spec: Spec, actor: str, report: Report) -> None:
+    """Starts a new fork's services. A service that fails leaves the fork there to look at; anything else undoes it."""
+    report(Progress(step="wake", subject=environment.name))
+    try:
+        apply.bring_up(engine, environment, spec, verb="fork", fresh=True)
+    except apply.ServiceFailed as error:
+        name = environment.name
+        error.hint = f"the fork {name!r} is there: see 'wye logs {name}', or 'wye discard {name}'"
+        raise
+    except WyeError:
+        erase(engine, records.require(engine, environment.name), actor=actor, report=silent)
+        raise

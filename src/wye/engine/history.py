@@ -1,0 +1,52 @@
+"""log and show: the ledger, read and verified."""
+
+from __future__ import annotations
+
+from wye.engine.context import Engine, environment_name
+from wye.engine.views import EntryView, LogResult
+from wye.errors import NotFound
+from wye.model import Entry, EntryId
+
+
+def log(engine: Engine, name: str, *, limit: int = 50, verify: bool = False) -> LogResult:
+    """Newest first. Of an environment that was discarded too, if no living one has its name.
+
+    `verify` hashes the whole chain again, revisions and specs included.
+    """
+    named = environment_name(name)
+    head = engine.ledger.head(named)
+    start = head[0] if head is not None else _discarded(engine, named)
+    if start is None:
+        raise NotFound(f"there is no environment {name!r}, and none of that name was discarded")
+    entries = tuple(_view(entry_id, entry) for entry_id, entry in engine.ledger.walk(start, limit=limit))
+    if not verify:
+        return LogResult(entries=entries, head=start)
+    outcome = engine.ledger.verify_chain(start)
+    return LogResult(entries=entries, head=start, verified=outcome.holds, problem=outcome.problem)
+
+
+def show(engine: Engine, prefix: str) -> EntryView:
+    """One entry by a unique prefix of its id. Raises NotFound, BadRequest if ambiguous."""
+    entry_id = engine.ledger.find_entry(prefix)
+    return _view(entry_id, engine.ledger.get_entry(entry_id))
+
+
+def _discarded(engine: Engine, name: str) -> EntryId | None:
+    """The newest discarded chain of that name."""
+    found = [(entry.at, entry_id) for entry_id, entry in engine.ledger.discarded() if entry.environment.name == name]
+    return max(found)[1] if found else None
+
+
+def _view(entry_id: EntryId, entry: Entry) -> EntryView:
+    return EntryView(
+        id=entry_id,
+        previous=entry.previous,
+        environment=entry.environment.name,
+        verb=str(entry.verb),
+        actor=entry.actor,
+        at=entry.at,
+        message=entry.message,
+        arguments=entry.arguments,
+        revision=entry.environment.revision,
+        source=entry.environment.source,
+    )
