@@ -247,10 +247,20 @@ class Host:
     # ------------------------------------------------------------ kernel
 
     def ioctl(self, label: str, descriptor: int, request: int, argument: Any = 0) -> int:
-        """ioctl(2). Raises OperationFailed, or DiskFull for ENOSPC and EDQUOT."""
+        """ioctl(2). Raises OperationFailed, or DiskFull for ENOSPC and EDQUOT.
+
+        `argument` is a number, a buffer, or a ctypes structure. Other threads run on meanwhile only with a
+        structure or with at most 1,024 bytes: for more, fcntl.ioctl keeps the interpreter's lock.
+        """
         self.at(label)
         try:
-            result = fcntl.ioctl(descriptor, request, argument)
+            if isinstance(argument, ctypes.Structure):
+                result = _libc.ioctl(descriptor, ctypes.c_ulong(request), ctypes.byref(argument))
+                if result < 0:
+                    number = ctypes.get_errno()
+                    raise OSError(number, os.strerror(number))
+            else:
+                result = fcntl.ioctl(descriptor, request, argument)
         except OSError as error:
             raise self.failure(label, f"ioctl {request:#x}", error) from error
         return result if isinstance(result, int) else 0

@@ -27,7 +27,10 @@ ENVIRONMENT_READERS = {
     "api/client.py": "WYE_SOCKET and WYE_TOKEN choose the daemon for the SDK too",
     "drivers/images/": "builds take on the host's proxy and CA variables",
 }
-DRIVER_IMPORTERS = {"daemon/main.py": "the composition root"}
+DRIVER_IMPORTERS = {
+    "daemon/main.py": "the composition root",
+    "testing/loop_pool.py": "a real pool for the tests of everything that lives in one",
+}
 
 
 def name_of(path: Path) -> str:

@@ -1,0 +1,1 @@
+"""btrfs: the pool in which environments, their snapshots and the images lie. Entry point: `pool.Pool`."""
