@@ -1,0 +1,253 @@
+"""The catalogue: a few images made here from the host's Debian packages, where no registry can be reached.
+
+A recipe is a directory of data (`recipes/<name>/`): recipe.toml says which packages and how to run the
+result, before.sh and after.sh run in a chamber around the installation. The digest of an image is the hash of
+its recipe and of the package versions that it holds, so equal contents have equal digests on every machine.
+An image is made again when its recipe has changed, or on request (`pull`); a newer Debian package alone
+changes nothing behind anybody's back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from wye.drivers.images.chamber import PATH, Chamber, View
+from wye.drivers.images.debian import INSTALL, Debian
+from wye.drivers.images.ownership import make_mount_points, shift_tree
+from wye.drivers.images.shelf import Shelf
+from wye.errors import InvariantError, NotFound
+from wye.interfaces import Progress, Report
+from wye.model import Healthcheck, Image, ImageConfig
+
+PREFIX = "wye/"
+_RECIPES = Path(__file__).parent / "recipes"
+_UPSTREAM = re.compile(r"(?:\d+:)?(\d+(?:\.\d+)*)")
+_FORMAT = 1
+_VERSION = "wye.version"
+# What a tree needs no more once it is an image: package caches, logs, and the documentation that got through.
+_TIDY = """
+rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/* /var/cache/apt/* /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/cache/ldconfig/aux-cache
+rm -rf /var/log/apt /var/log/*.log /usr/share/doc/* /usr/share/man/* /usr/share/info/* /root/.cache
+find /usr/share/locale -mindepth 1 -maxdepth 1 -type d -exec rm -rf {} +
+rm -f /etc/machine-id /var/lib/dbus/machine-id
+: > /etc/machine-id
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """recipe.toml: `packages` on top of the catalogue image `from_` (None: a new tree), and the configuration."""
+
+    summary: str
+    version_of: str
+    packages: tuple[str, ...]
+    from_: str | None = field(default=None, metadata={"toml": "from"})
+    config: ImageConfig = ImageConfig()
+
+
+class Catalogue:
+    """Makes and finds `wye/...` images."""
+
+    def __init__(self, shelf: Shelf, debian: Debian, recipes: Path = _RECIPES) -> None:
+        self._shelf = shelf
+        self._host = shelf.host
+        self._debian = debian
+        self._recipes = recipes
+
+    def names(self) -> list[str]:
+        return sorted(path.parent.name for path in self._recipes.glob("*/recipe.toml"))
+
+    def resolve(self, reference: str, *, pull: bool, report: Report) -> Image:
+        """`wye/NAME` or `wye/NAME:VERSION`. Raises NotFound, with what there is."""
+        name, _, tag = reference.removeprefix(PREFIX).partition(":")
+        if name not in self.names():
+            known = ", ".join(f"{PREFIX}{known}" for known in self.names())
+            raise NotFound(f"the catalogue has no image {reference}", hint=f"it has {known}")
+        image = self._current(name)
+        if tag not in ("", "latest") and (image is None or pull):
+            self._check_candidate(name, tag)
+        if image is None or pull:
+            image = self._make(name, pull, report)
+        version = image.config.labels[_VERSION]
+        if tag not in ("", "latest") and not _is_version(tag, version):
+            raise _no_such_version(name, tag, version)
+        return replace(image, reference=reference)
+
+    def _current(self, name: str) -> Image | None:
+        named = self._shelf.named(f"{PREFIX}{name}")
+        if named is None or named.recipe != self.recipe_hash(name):
+            return None
+        return self._shelf.image(named.digest)
+
+    def _check_candidate(self, name: str, tag: str) -> None:
+        """Says no before minutes are spent. A Debian metapackage knows only the major version."""
+        candidate = self._debian.candidate(self._recipe(name).version_of)
+        match = _UPSTREAM.match(candidate or "")
+        if match is not None and tag.split(".")[0] != match[1].split(".")[0]:
+            raise _no_such_version(name, tag, match[1])
+
+    # ------------------------------------------------------------ recipes
+
+    def _recipe(self, name: str) -> Recipe:
+        values: dict[str, Any] = tomllib.loads((self._recipes / name / "recipe.toml").read_text())
+        config = {key: values.pop(key) for key in list(values) if key in ImageConfig.__dataclass_fields__}
+        if "healthcheck" in config:
+            config["healthcheck"] = msgspec.convert(config["healthcheck"], Healthcheck)
+        config["environment"] = {"PATH": PATH, **config.get("environment", {})}
+        values["from_"] = values.pop("from", None)
+        return msgspec.convert({**values, "config": msgspec.convert(config, ImageConfig)}, Recipe)
+
+    def recipe_hash(self, name: str) -> str:
+        """Of all that is in the recipe's directory, and of the recipes below it."""
+        digest = hashlib.sha256(f"{_FORMAT}\0{self._debian.release()}\0{_TIDY}".encode())
+        for path in sorted((self._recipes / name).iterdir()):
+            digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+            digest.update(path.read_bytes())
+        from_ = self._recipe(name).from_
+        if from_ is not None:
+            digest.update(self.recipe_hash(from_).encode())
+        return digest.hexdigest()
+
+    # ------------------------------------------------------------ making one
+
+    def _make(self, name: str, pull: bool, report: Report) -> Image:
+        recipe = self._recipe(name)
+        asked_at = self._host.now()
+        parent = None if recipe.from_ is None else self.resolve(f"{PREFIX}{recipe.from_}", pull=pull, report=report)
+        with self._shelf.staging(f"catalogue {name}") as staging:
+            current = self._current(name)
+            if current is not None and (not pull or self._made_at(current) >= asked_at):
+                return current
+            if pull:
+                self._debian.refresh(force=True)
+            kitchen = _Kitchen(self._shelf, self._debian, self._recipes / name, staging, f"{PREFIX}{name}", report)
+            packages = kitchen.cook(recipe, None if parent is None else self._shelf.rootfs(parent.digest))
+            image = self._describe(name, recipe, packages)
+            self._shelf.publish(staging, image)
+            self._shelf.name(f"{PREFIX}{name}", image.digest, self.recipe_hash(name))
+        return image
+
+    def _made_at(self, image: Image) -> float:
+        return (self._shelf.directory / image.digest / "image.json").stat().st_mtime
+
+    def _describe(self, name: str, recipe: Recipe, packages: list[str]) -> Image:
+        content = json.dumps([self.recipe_hash(name), packages]).encode()
+        version = _version(recipe.version_of, packages)
+        labels = {**recipe.config.labels, _VERSION: version, "org.opencontainers.image.title": f"{PREFIX}{name}"}
+        return Image(
+            reference=f"{PREFIX}{name}:{version}",
+            digest=hashlib.sha256(content).hexdigest(),
+            config=replace(recipe.config, labels=labels),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Kitchen:
+    """One image in the making, in one staging directory."""
+
+    shelf: Shelf
+    debian: Debian
+    recipe_directory: Path
+    staging: Path
+    subject: str
+    report: Report
+
+    def cook(self, recipe: Recipe, parent: Path | None) -> list[str]:
+        """Leaves `staging/rootfs`. Returns the packages in it, "name=version", sorted."""
+        host, rootfs = self.shelf.host, self.staging / "rootfs"
+        if parent is None:
+            self._say("bootstrap")
+            self.debian.bootstrap(rootfs, recipe.packages, self._progress("bootstrap"))
+            shift_tree(host, "images:shift", rootfs, self.shelf.uid_base)
+            self._script("before.sh")
+        else:
+            self._say("download")
+            self.debian.fetch(parent / "var/lib/dpkg/status", recipe.packages, self._progress("download"))
+            self._say("install")
+            copy = ["cp", "--archive", "--reflink=auto", "--no-target-directory", str(parent), str(rootfs)]
+            host.run("images:copy", copy, timeout_s=600)
+            self._script("before.sh")
+            self._chamber().run("images:install", [*INSTALL, *recipe.packages], self._progress("install"))
+        self._script("after.sh")
+        packages: list[str] = []
+        query = "dpkg-query --show --showformat='package ${binary:Package}=${Version}\\n'"
+        self._chamber().run(
+            "images:tidy",
+            ["sh", "-ec", f"{_TIDY}\n{query}"],
+            lambda line: packages.append(line.removeprefix("package ")) if line.startswith("package ") else None,
+        )
+        make_mount_points(host, "images:mount-points", rootfs, self.shelf.uid_base)
+        return sorted(packages)
+
+    def _script(self, name: str) -> None:
+        if (self.recipe_directory / name).exists():
+            self._chamber().run("images:script", ["sh", "-eu", f"/run/wye/recipe/{name}"], self._progress("install"))
+
+    def _chamber(self) -> Chamber:
+        host = self.shelf.host
+        sources = self.staging / "debian.sources"
+        host.write_file("images:script", sources, self.debian.public_sources().encode())
+        views = (
+            View(self.recipe_directory, "/run/wye/recipe"),
+            View(sources, "/run/wye/debian.sources"),
+            *self.debian.views(),
+        )
+        return Chamber(
+            host=host,
+            rootfs=self.staging / "rootfs",
+            work=self.staging / "chamber",
+            uid_base=self.shelf.uid_base,
+            views=views,
+            env=self.debian.env(),
+        )
+
+    def _say(self, step: str) -> None:
+        self.report(Progress(step=step, subject=self.subject))
+
+    def _progress(self, step: str) -> Callable[[str], None]:
+        """Counts packages in the output of apt and dpkg."""
+        total: int | None = None
+        done = 0
+
+        def on_line(line: str) -> None:
+            nonlocal total, done
+            if (found := re.match(r"\d+ upgraded, (\d+) newly installed", line)) is not None:
+                total = int(found[1])
+            elif re.match(r"Get:\d+ |Setting up ", line):
+                done += 1
+                self.report(Progress(step=step, subject=self.subject, done=done, total=total, unit="packages"))
+            elif (found := re.match(r"I: (.*)", line)) is not None:
+                self.report(Progress(step=f"{step}: {found[1]}", subject=self.subject))
+
+        return on_line
+
+
+def _version(pattern: str, packages: list[str]) -> str:
+    """The upstream version of a package; of "postgresql", that of postgresql-15, since its own says only 15."""
+    for name in (rf"{pattern}-\d+", pattern):
+        for package in packages:
+            match = re.fullmatch(rf"{name}(?::\w+)?=(.*)", package)
+            found = _UPSTREAM.match(match[1]) if match else None
+            if found is not None:
+                return found[1]
+    raise InvariantError(f"the image holds no package {pattern}")
+
+
+def _is_version(tag: str, version: str) -> bool:
+    return f"{version}.".startswith(f"{tag}.")
+
+
+def _no_such_version(name: str, tag: str, version: str) -> NotFound:
+    return NotFound(
+        f"the catalogue has {PREFIX}{name} in version {version}, not {tag}",
+        hint=f"use {PREFIX}{name}, or an OCI image from a registry for another version",
+    )

@@ -1,0 +1,62 @@
+"""The image store: what the engine asks for images (`interfaces.Images`).
+
+A reference that begins with `wye/` names a catalogue image, made here from Debian packages. Every other one is
+an OCI reference and means what it means everywhere; none is replaced by something similar behind one's back.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wye.drivers.images.catalogue import PREFIX, Catalogue
+from wye.drivers.images.debian import Debian
+from wye.drivers.images.shelf import Shelf
+from wye.errors import Unsupported
+from wye.host import Host
+from wye.interfaces import Report
+from wye.model import Build, Image
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class ImageStore:
+    """Images in `directory`, which lies in the pool so that copies share their blocks. `cache` holds what can
+    be fetched again: package archives, layers of OCI images, wheels."""
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        directory: Path,
+        cache: Path,
+        uid_base: int = 200_000,
+        registries_insecure: frozenset[str] = LOOPBACK,
+    ) -> None:
+        self._host = host
+        self._cache = cache
+        self._shelf = Shelf(host, directory, uid_base)
+        self._catalogue = Catalogue(self._shelf, Debian(host, cache))
+
+    def open(self) -> None:
+        """Makes the directories and removes what was cut short. Called once at start.
+
+        Raises Conflict if the images here were shifted for other user ids."""
+        self._host.make_directory("images:open", self._cache, mode=0o700)
+        self._shelf.open()
+
+    def resolve(self, reference: str, *, pull: bool, report: Report) -> Image:
+        if reference.startswith(PREFIX):
+            return self._catalogue.resolve(reference, pull=pull, report=report)
+        raise Unsupported(f"{reference}: OCI images are not there yet")
+
+    def build(self, build: Build, *, report: Report) -> Image:
+        raise Unsupported("builds are not there yet")
+
+    def rootfs(self, image: Image) -> Path:
+        return self._shelf.rootfs(image.digest)
+
+    def digests(self) -> frozenset[str]:
+        return self._shelf.digests()
+
+    def delete(self, digest: str) -> None:
+        self._shelf.delete(digest)
