@@ -228,11 +228,11 @@ def _watch(engine: Engine, environment: Environment, service: Service, container
     engine.supervisor.watch(environment.name, container, service, healthcheck)
 
 
-def adopt(engine: Engine, environment: Environment, spec: Spec) -> None:
-    """Watches again what an earlier daemon started and still runs, or ended meanwhile."""
+def adopt(engine: Engine, environment: Environment, spec: Spec, replicas: Collection[str]) -> None:
+    """Watches again what an earlier daemon started."""
     for service in spec.services.values():
         for replica in replica_names(service):
-            found = engine.runtime.container(container_id(environment, replica))
+            found = engine.runtime.container(container_id(environment, replica)) if replica in replicas else None
             if found is not None:
                 _watch(engine, environment, service, found)
 

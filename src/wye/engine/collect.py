@@ -29,15 +29,14 @@ def collect(engine: Engine, *, images: bool = False, report: Report) -> CollectR
             engine.host.at("collect:snapshot")
             engine.volumes.delete_snapshot(snapshot)
         unused = _collect_images(engine, reachable.images, report) if images else 0
-        objects = [identity for identity in engine.ledger.object_ids() if identity not in reachable.objects]
-        for identity in objects:
-            engine.ledger.delete_object(identity)
+        engine.host.at("collect:objects")
+        objects = engine.ledger.delete_unreachable()
         after, _ = engine.volumes.capacity()
     return CollectResult(
         snapshots=len(dead),
         environments=len(lost),
         images=unused,
-        objects=len(objects),
+        objects=objects,
         freed_bytes=max(0, before - after),
     )
 

@@ -11,24 +11,31 @@ from wye.model import Entry, EntryId
 def log(engine: Engine, name: str, *, limit: int = 50, verify: bool = False) -> LogResult:
     """Newest first. Of an environment that was discarded too, if no living one has its name.
 
-    `verify` hashes the whole chain again, revisions and specs included.
+    `verify` hashes the whole chain of a living environment again, revisions and specs included.
     """
     named = environment_name(name)
     head = engine.ledger.head(named)
     start = head[0] if head is not None else _discarded(engine, named)
     if start is None:
         raise NotFound(f"there is no environment {name!r}, and none of that name was discarded")
-    entries = tuple(_view(entry_id, entry) for entry_id, entry in engine.ledger.walk(start, limit=limit))
     if not verify:
-        return LogResult(entries=entries, head=start)
-    outcome = engine.ledger.verify_chain(start)
-    return LogResult(entries=entries, head=start, verified=outcome.holds, problem=outcome.problem)
+        return LogResult(entries=_entries(engine, start, limit), head=start)
+    outcome = engine.ledger.verify(named)
+    if outcome.broken is None:
+        return LogResult(entries=_entries(engine, start, limit), head=start, verified=True)
+    broken = outcome.broken
+    problem = f"{broken.kind} {broken.id[:12]}, {broken.position} entries back: {broken.reason}"
+    return LogResult(entries=(), head=start, verified=False, problem=problem)
 
 
 def show(engine: Engine, prefix: str) -> EntryView:
     """One entry by a unique prefix of its id. Raises NotFound, BadRequest if ambiguous."""
     entry_id = engine.ledger.find_entry(prefix)
     return _view(entry_id, engine.ledger.get_entry(entry_id))
+
+
+def _entries(engine: Engine, start: EntryId, limit: int) -> tuple[EntryView, ...]:
+    return tuple(_view(entry_id, entry) for entry_id, entry in engine.ledger.walk(start, limit=limit))
 
 
 def _discarded(engine: Engine, name: str) -> EntryId | None:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from wye.engine import apply, plan, records
 from wye.engine.context import Engine
 from wye.errors import WyeError
-from wye.model import SHELL, Environment, Intent, Spec, Verb
+from wye.model import SHELL, Environment, EnvironmentId, Intent, Spec, Verb
 
 _STARTERS = 2
 
@@ -22,7 +22,7 @@ def reconcile(engine: Engine) -> list[str]:
     told: list[str] = []
     engine.volumes.open()
     engine.network.open()
-    told += _finish_renames(engine)
+    told += [f"{name} is gone: its rename or discard was finished" for name in engine.ledger.settle()]
     environments = [entry.environment for entry in engine.ledger.environments().values()]
     known = {environment.id for environment in environments}
     told += _remove_strangers(engine, known)
@@ -41,22 +41,7 @@ def reconcile(engine: Engine) -> list[str]:
     return told
 
 
-def _finish_renames(engine: Engine) -> list[str]:
-    """Two names on one id: a rename was cut short after its commit. The old name goes."""
-    told = []
-    by_id: dict[str, list[tuple[float, str]]] = {}
-    for name, entry in engine.ledger.environments().items():
-        by_id.setdefault(entry.environment.id, []).append((entry.at, name))
-    for names in by_id.values():
-        for _, old in sorted(names)[:-1]:
-            head = engine.ledger.head(old)
-            if head is not None:
-                engine.ledger.forget(old, head[0])
-                told.append(f"finished renaming {old} to {max(names)[1]}")
-    return told
-
-
-def _remove_strangers(engine: Engine, known: set[str]) -> list[str]:
+def _remove_strangers(engine: Engine, known: set[EnvironmentId]) -> list[str]:
     told = []
     for container in engine.runtime.containers():
         if container.environment not in known:
@@ -101,23 +86,26 @@ def _put_down(engine: Engine, environment: Environment, spec: Spec) -> list[str]
 
 
 def _bring_up(engine: Engine, environment: Environment, spec: Spec) -> list[str]:
-    expected = [
-        replica
-        for replica in plan.replicas(spec)
-        if replica not in environment.completed and plan.service_of(spec, replica) not in environment.stopped
-    ]
+    """Starts what should run, adopts what does. A service without a restart policy that ended is left ended."""
     found = {name: engine.runtime.container(apply.container_id(environment, name)) for name in plan.replicas(spec)}
     alive = {name for name, container in found.items() if container is not None and container.pid is not None}
+    ended = {
+        name
+        for name, container in found.items()
+        if container is not None and name not in alive and plan.is_one_shot(spec.services[plan.service_of(spec, name)])
+    }
+    due = {plan.service_of(spec, name) for name in found if name not in ended} - set(environment.stopped)
     try:
         with engine.changing(environment.name):
-            for name in alive - set(expected):
-                apply.stop_replica(engine, environment, None, name, verb="reconcile")
-            apply.adopt(engine, environment, spec)
-            apply.bring_up(engine, environment, spec, verb="reconcile", fresh=not alive)
+            for name in alive:
+                if plan.service_of(spec, name) in environment.stopped:
+                    apply.stop_replica(engine, environment, None, name, verb="reconcile")
+            apply.adopt(engine, environment, spec, alive | ended)
+            apply.bring_up(engine, environment, spec, verb="reconcile", services=due, fresh=not alive)
             apply.keep_warm(engine, environment, spec)
     except WyeError as error:
         return [f"{environment.name}: {error.message}"]
-    started = [name for name in expected if name not in alive]
+    started = sorted(name for name in found if plan.service_of(spec, name) in due and name not in alive)
     return [f"{environment.name}: started {', '.join(started)}"] if started else []
 
 

@@ -73,11 +73,13 @@ class Change:
         self, environment: Environment, *, verb: Verb | None = None, message: str = "", previous: EntryId | None = None
     ) -> Entry:
         """The entry that says that this verb led to `environment`."""
+        previous = previous or self.previous
+        earlier = self.engine.ledger.get_entry(previous).at if previous is not None else 0.0
         return Entry(
-            previous=previous or self.previous,
+            previous=previous,
             verb=verb or self.intent.verb,
             actor=self.intent.actor,
-            at=self.engine.host.now(),
+            at=max(self.engine.host.now(), earlier),  # a clock that was set back does not make a ledger run backwards
             environment=environment,
             arguments=self.intent.arguments,
             message=message,

@@ -75,13 +75,14 @@ def up(engine: Engine, request: Request, *, actor: str, report: Report) -> UpRes
         engine.images.resolve(engine.settings.shell_image, pull=False, report=report)
     with engine.changing(name):
         head = records.find(engine, name)
+        notices: tuple[str, ...] = ()
         with records.change(
             engine, Verb.UP, name, actor=actor, previous=head.id if head else None, project=spec.project
         ) as doing:
             if head is None:
                 changes = plan.service_changes(None, {}, spec, images)
                 environment = _create(engine, doing, name, spec, images, steps, report)
-                fresh, notices = True, ()
+                fresh = True
             else:
                 update = _Update(engine, doing, head, spec, images, steps, report)
                 environment, changes, notices, fresh = update.run()

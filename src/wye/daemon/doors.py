@@ -1,0 +1,237 @@
+"""Published ports, held on the host by listening sockets of the daemon.
+
+While an environment is awake the kernel leads its ports straight into it (`interfaces.Network.publish`) and nothing
+arrives here. While it sleeps a connection does: the environment is woken and the connection carried over by hand; the
+next one goes through the kernel again. Holding the socket also keeps other programs off the port.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import selectors
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from wye.errors import Conflict, Exhausted, WyeError
+from wye.host import Host
+from wye.interfaces import Door
+from wye.model import EnvironmentName
+
+logger = logging.getLogger(__name__)
+
+_BACKLOG = 64
+_CARRIERS = 64
+_CHUNK = 1 << 16
+_CONNECT_S = 5.0
+
+Knock = Callable[[EnvironmentName, str], tuple[str, int]]
+"""Wakes an environment; answers where its published port `key` is then reached. Raises WyeError."""
+
+
+class PortTaken(Conflict):
+    """Some other program, or another environment, has the port."""
+
+    code = "port_taken"
+
+
+@dataclass(slots=True)
+class _Held:
+    environment: EnvironmentName
+    door: Door
+    port: int
+    socket: socket.socket
+
+
+class HostDoors:
+    """Satisfies `interfaces.Doors`."""
+
+    def __init__(self, host: Host, *, first: int, last: int) -> None:
+        self._host, self._first, self._last = host, first, last
+        self._next = first
+        self._guard = threading.RLock()
+        self._held: dict[EnvironmentName, dict[str, _Held]] = {}
+        self._selector = selectors.DefaultSelector()
+        self._carriers = ThreadPoolExecutor(_CARRIERS, thread_name_prefix="door")
+        self._knock: Knock | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._listen, name="doors", daemon=True)
+
+    def serve(self, knock: Knock) -> None:
+        """Begins to answer."""
+        self._knock = knock
+        self._thread.start()
+
+    def close(self) -> None:
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        with self._guard:
+            for name in list(self._held):
+                self.release(name)
+        self._carriers.shutdown(wait=False, cancel_futures=True)
+
+    def hold(self, environment: EnvironmentName, doors: Sequence[Door]) -> dict[str, int]:
+        with self._guard:
+            before = self._held.get(environment, {})
+            kept: dict[str, _Held] = {}
+            opened: list[_Held] = []
+            try:
+                for door in doors:
+                    held = before.get(door.key)
+                    if held is not None and _same(held, door):
+                        kept[door.key] = held
+                    else:
+                        self._host.at("doors:open")
+                        kept[door.key] = self._open(environment, door)
+                        opened.append(kept[door.key])
+            except WyeError:
+                for each in opened:
+                    self._shut(each)
+                raise
+            for key, held in before.items():
+                if kept.get(key) is not held:
+                    self._shut(held)
+            self._held[environment] = kept
+            return {key: held.port for key, held in kept.items()}
+
+    def release(self, environment: EnvironmentName) -> None:
+        with self._guard:
+            for held in self._held.pop(environment, {}).values():
+                self._shut(held)
+
+    def rename(self, old: EnvironmentName, new: EnvironmentName) -> None:
+        with self._guard:
+            if old in self._held:
+                self._held[new] = self._held.pop(old)
+                for held in self._held[new].values():
+                    held.environment = new
+
+    # ------------------------------------------------------------ opening and shutting
+
+    def _open(self, environment: EnvironmentName, door: Door) -> _Held:
+        if door.port is not None:
+            opened = _bind(door, door.port)
+            if opened is None:
+                raise PortTaken(
+                    f"port {door.host_ip}:{door.port} for {door.key} is taken{self._by_whom(door.port)}",
+                    hint="stop what listens there, or publish another port",
+                )
+            return self._register(_Held(environment, door, door.port, opened))
+        for _ in range(self._last - self._first + 1):
+            port = self._next
+            self._next = port + 1 if port < self._last else self._first
+            opened = _bind(door, port)
+            if opened is not None:
+                return self._register(_Held(environment, door, port, opened))
+        raise Exhausted(
+            f"every port from {self._first} to {self._last} is taken",
+            hint="discard forks, or widen ports in the config",
+        )
+
+    def _by_whom(self, port: int) -> str:
+        for name, doors in self._held.items():
+            if any(held.port == port for held in doors.values()):
+                return f" by environment {name!r}"
+        return ""
+
+    def _register(self, held: _Held) -> _Held:
+        if held.door.protocol == "tcp":
+            self._selector.register(held.socket, selectors.EVENT_READ, held)
+        return held
+
+    def _shut(self, held: _Held) -> None:
+        if held.door.protocol == "tcp":
+            self._selector.unregister(held.socket)
+        held.socket.close()
+
+    # ------------------------------------------------------------ answering
+
+    def _listen(self) -> None:
+        while not self._ended.is_set():
+            for key, _ in self._selector.select(0.5):
+                held: _Held = key.data
+                try:
+                    connection, _ = held.socket.accept()
+                except OSError:
+                    continue  # gone again, or the door was shut meanwhile
+                self._carriers.submit(self._answer, held, connection)
+
+    def _answer(self, held: _Held, connection: socket.socket) -> None:
+        with connection:
+            if self._knock is None:
+                return
+            try:
+                address = self._knock(held.environment, held.door.key)
+                inner = _connect(address)
+            except (WyeError, OSError) as error:
+                logger.warning("a connection to %s of %s failed: %s", held.door.key, held.environment, error)
+                return
+            with inner:
+                _carry(connection, inner)
+
+
+def _same(held: _Held, door: Door) -> bool:
+    return held.door.protocol == door.protocol and held.door.host_ip == door.host_ip and door.port in (None, held.port)
+
+
+def _bind(door: Door, port: int) -> socket.socket | None:
+    """A socket at the port; None if the port is taken. Raises WyeError for an address that is not this host's."""
+    family = socket.AF_INET6 if ":" in door.host_ip else socket.AF_INET
+    kind = socket.SOCK_STREAM if door.protocol == "tcp" else socket.SOCK_DGRAM
+    opened = socket.socket(family, kind)
+    try:
+        if door.protocol == "tcp":
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind((door.host_ip, port))
+        if door.protocol == "tcp":
+            opened.setblocking(False)
+            opened.listen(_BACKLOG)
+    except OSError as error:
+        opened.close()
+        if error.errno == errno.EADDRINUSE:
+            return None
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise PortTaken(f"port {door.host_ip}:{port} may not be opened: {error.strerror}") from error
+        raise PortTaken(
+            f"cannot listen on {door.host_ip}:{port} for {door.key}: {error.strerror}",
+            hint="the address before the port must be one of this host's",
+        ) from error
+    return opened
+
+
+def _connect(address: tuple[str, int]) -> socket.socket:
+    """A service may take a moment from running to listening; a knock waits for it a little."""
+    deadline = threading.Event()
+    for attempt in range(60):
+        try:
+            return socket.create_connection(address, _CONNECT_S)
+        except ConnectionRefusedError:
+            deadline.wait(min(0.02 * (attempt + 1), 0.25))
+    return socket.create_connection(address, _CONNECT_S)
+
+
+def _carry(outer: socket.socket, inner: socket.socket) -> None:
+    """Copies both ways until both sides have ended."""
+    outer.setblocking(True)
+    inner.settimeout(None)
+
+    def copy(source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(_CHUNK):
+                target.sendall(data)
+        except OSError:
+            pass  # the other side is gone: so is this one
+        finally:
+            try:
+                target.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass  # it was closed already
+
+    back = threading.Thread(target=copy, args=(inner, outer), daemon=True)
+    back.start()
+    copy(outer, inner)
+    back.join()
