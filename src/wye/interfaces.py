@@ -46,6 +46,16 @@ class Progress:
 Report = Callable[[Progress], None]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line of `wye doctor`. `level`: "ok", "warning" (works, less well), "failure" (does not work)."""
+
+    subject: str
+    level: str
+    text: str
+    fix: str = ""
+
+
 def silent(_: Progress) -> None:
     """A Report for those who do not care."""
 

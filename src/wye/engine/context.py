@@ -8,6 +8,7 @@ lock for the time (`engine.changing(name)`), whoever only reads takes none.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -15,7 +16,7 @@ from wye.engine.events import Events
 from wye.engine.turns import Turns
 from wye.errors import BadRequest
 from wye.host import Host
-from wye.interfaces import Doors, Images, Kind, Network, Runtime, Supervisor, Volumes
+from wye.interfaces import Doors, Finding, Images, Kind, Network, Runtime, Supervisor, Volumes
 from wye.model import NAME, EnvironmentId, EnvironmentName, IntentId, SnapshotId, is_name
 from wye.store.ledger import Ledger
 
@@ -48,6 +49,8 @@ class Engine:
     doors: Doors
     supervisor: Supervisor
     kinds: tuple[Kind, ...] = ()
+    probes: tuple[tuple[str, Callable[[], list[Finding]]], ...] = ()
+    """What doctor asks, by subject."""
     settings: Settings = Settings()
     events: Events = field(default_factory=Events)
     turns: Turns = field(default_factory=Turns)

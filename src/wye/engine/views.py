@@ -172,13 +172,3 @@ class CollectResult:
     images: int
     objects: int
     freed_bytes: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One line of `wye doctor`. `level`: "ok", "warning" (works, less well), "failure" (does not work)."""
-
-    subject: str
-    level: str
-    text: str
-    fix: str = ""

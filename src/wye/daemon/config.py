@@ -1,0 +1,137 @@
+"""What a site decides, read once: defaults, then /etc/wye/wye.toml, then WYE_* variables.
+
+The only reader of the environment besides the command line and the client. Every option has a line in
+docs/configuration.md (tested).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from wye.errors import BadRequest
+
+DEFAULT_FILE = Path("/etc/wye/wye.toml")
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Sizes in bytes ("20GiB" in the file), times in seconds."""
+
+    root: Path = Path("/var/lib/wye")
+    """The pool's image, the database, caches."""
+    run: Path = Path("/run/wye")
+    """Socket, container state: gone after a restart of the machine."""
+    log: Path = Path("/var/log/wye")
+    pool: Path | None = None
+    """An existing btrfs directory to use as the pool; None: an image file below `root`."""
+    pool_bytes: int | None = None
+    """Size of the pool's image; None: a third of the free disk, 64 GiB at most."""
+    listen: str | None = None
+    """host:port to listen on besides the Unix socket. Needs `token_file`."""
+    token_file: Path | None = None
+    instance: str = "wye"
+    """Prefix of network interfaces and the firewall table: 1 to 6 letters, one per daemon on a machine."""
+    subnet: str = "10.89.0.0/16"
+    uplinks: str = "100.80.0.0/12"
+    port_first: int = 20000
+    port_last: int = 29999
+    uid_base: int = 200000
+    fork_disk_bytes: int | None = None
+    warm_networks: int = 4
+    shell_image: str = "wye/shell"
+    collect_interval_s: int = 60
+    log_level: str = "info"
+
+    @property
+    def socket(self) -> Path:
+        return self.run / "wye.sock"
+
+    @property
+    def database(self) -> Path:
+        return self.root / "wye.db"
+
+
+def load(environment: Mapping[str, str], file: Path | None = None) -> Config:
+    """Raises BadRequest, naming the option, for one that is unknown or of the wrong form."""
+    path = file or Path(environment.get("WYE_CONFIG", DEFAULT_FILE))
+    config = Config()
+    if path.exists():
+        try:
+            config = _apply(config, tomllib.loads(path.read_text()), str(path))
+        except tomllib.TOMLDecodeError as error:
+            raise BadRequest(f"{path}: {error}") from error
+    elif file is not None:
+        raise BadRequest(f"there is no config file {path}")
+    known = {field.name for field in fields(Config)}
+    variables = {
+        key.removeprefix("WYE_").lower(): value
+        for key, value in environment.items()
+        if key.startswith("WYE_") and key.removeprefix("WYE_").lower() in known
+    }
+    return _check(_apply(config, variables, "the environment"))
+
+
+def from_process() -> Config:
+    """As this process was started."""
+    return load(os.environ)
+
+
+def pool_bytes(config: Config) -> int:
+    """The size for a new pool image."""
+    if config.pool_bytes is not None:
+        return config.pool_bytes
+    directory = config.root
+    while not directory.exists():
+        directory = directory.parent
+    return int(min(64 * _GIB, shutil.disk_usage(directory).free // 3)) // _GIB * _GIB or _GIB
+
+
+def parse_size(text: str) -> int:
+    """ "20GiB", "512M", "1000": bytes; K, M, G, T are powers of 1024."""
+    units = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+    body = text.strip().lower().removesuffix("ib").removesuffix("b")
+    number, unit = (body[:-1], body[-1]) if body and body[-1] in units else (body, "")
+    try:
+        return int(float(number) * units[unit])
+    except ValueError:
+        raise BadRequest(f"{text!r} is not a size", hint="for example 20GiB") from None
+
+
+def _apply(config: Config, values: Mapping[str, Any], where: str) -> Config:
+    types = get_type_hints(Config)
+    changes: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in types:
+            raise BadRequest(f"{where}: unknown option {key!r}", hint=f"known: {', '.join(sorted(types))}")
+        changes[key] = _convert(key, value, str(types[key]), where)
+    return replace(config, **changes)
+
+
+def _convert(key: str, value: Any, kind: str, where: str) -> Any:
+    try:
+        if "Path" in kind:
+            return Path(str(value))
+        if key.endswith("_bytes"):
+            return parse_size(str(value))
+        if "int" in kind:
+            return int(value)
+        return str(value)
+    except (ValueError, TypeError) as error:
+        raise BadRequest(f"{where}: {key} cannot be {value!r}") from error
+
+
+def _check(config: Config) -> Config:
+    if config.listen is not None and config.token_file is None:
+        raise BadRequest("listen needs token_file: a TCP port without a token is open to everybody")
+    if not (config.instance.isalnum() and 1 <= len(config.instance) <= 6):
+        raise BadRequest(f"instance cannot be {config.instance!r}", hint="1 to 6 letters or digits")
+    if not config.port_first <= config.port_last <= 65535:
+        raise BadRequest(f"ports from {config.port_first} to {config.port_last} are no range")
+    return config

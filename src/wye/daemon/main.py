@@ -1,0 +1,200 @@
+"""The composition root: config → host → drivers → engine → sockets. The only module that knows which drivers exist.
+
+Services do not need this process: killed, it leaves them running, and the next start adopts them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from wye.daemon import config as configuration
+from wye.daemon import restarting
+from wye.daemon.config import Config
+from wye.daemon.doors import HostDoors
+from wye.daemon.routes import application, serving
+from wye.daemon.supervise import ThreadSupervisor
+from wye.drivers.btrfs.pool import Pool
+from wye.drivers.crun.runtime import CrunRuntime
+from wye.drivers.images.store import ImageStore
+from wye.drivers.network.network import LinuxNetwork
+from wye.engine.collect import collect
+from wye.engine.context import Engine, Settings
+from wye.engine.events import Events
+from wye.engine.reconcile import reconcile
+from wye.engine.sleep import ensure_awake
+from wye.errors import Conflict, WyeError
+from wye.host import Host
+from wye.interfaces import Finding, silent
+from wye.kinds.postgres.volume import PostgresVolume
+from wye.kinds.redis import RedisVolume
+from wye.model import EnvironmentName, Verb
+from wye.store.ledger import Ledger
+from wye.store.sqlite import SqliteStore
+
+logger = logging.getLogger("wye")
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """All that runs, made by `build`, begun by `start`, ended by `stop`."""
+
+    config: Config
+    engine: Engine
+    store: SqliteStore
+    supervisor: ThreadSupervisor
+    doors: HostDoors
+    network: LinuxNetwork
+    ended: threading.Event
+
+    def start(self) -> None:
+        """Brings what is there to what is recorded, then begins to watch."""
+        engine = self.engine
+        self.supervisor.serve(lambda name, container: restarting.restart(engine, name, container))
+        for line in reconcile(engine):
+            logger.info("reconcile: %s", line)
+
+        def knock(name: EnvironmentName, key: str) -> tuple[str, int]:
+            environment = ensure_awake(engine, name, actor="knock")
+            return engine.network.dial(environment.id, key)
+
+        self.doors.serve(knock)
+        threading.Thread(target=self._collect_now_and_then, name="collect", daemon=True).start()
+
+    def stop(self) -> None:
+        """Services go on."""
+        self.ended.set()
+        self.supervisor.close()
+        self.doors.close()
+        self.network.close()
+        self.store.close()
+
+    def _collect_now_and_then(self) -> None:
+        """Frees the snapshots of what was discarded, some time after the last of it."""
+        with self.engine.events.listen() as news:
+            while not self.ended.wait(self.config.collect_interval_s):
+                kinds = set()
+                while not news.empty():
+                    kinds.add(news.get_nowait().kind)
+                if kinds & {str(Verb.DISCARD), str(Verb.RESTORE)}:
+                    try:
+                        collect(self.engine, report=silent)
+                    except WyeError as error:
+                        logger.warning("collect: %s", error.message)
+
+
+def build(config: Config, host: Host) -> Daemon:
+    """Puts the parts together. Touches nothing on the machine but its own directories."""
+    for directory, mode in ((config.root, 0o711), (config.run, 0o711), (config.log, 0o750)):
+        host.make_directory("daemon:directories", directory, mode=mode)
+    pool_path = config.pool or config.root / "pool"
+    volumes = Pool(
+        host,
+        path=pool_path,
+        image=None if config.pool else config.root / "pool.img",
+        image_bytes=None if config.pool else configuration.pool_bytes(config),
+    )
+    volumes.open()
+    images = ImageStore(host, directory=pool_path / "images", cache=config.root / "cache", uid_base=config.uid_base)
+    images.open()
+    runtime = CrunRuntime(
+        host, directory=config.run / "containers", log_directory=config.log / "containers", uid_base=config.uid_base
+    )
+    network = LinuxNetwork(
+        host,
+        directory=config.run / "network",
+        uplinks=config.uplinks,
+        table=config.instance,
+        prefix=config.instance,
+    )
+    store = SqliteStore(host, config.database)
+    events = Events()
+    supervisor = ThreadSupervisor(host, runtime, events.emit)
+    doors = HostDoors(host, first=config.port_first, last=config.port_last)
+    engine = Engine(
+        host=host,
+        ledger=Ledger(store, store),
+        volumes=volumes,
+        images=images,
+        runtime=runtime,
+        network=network,
+        doors=doors,
+        supervisor=supervisor,
+        kinds=(PostgresVolume(host), RedisVolume(host)),
+        probes=(("pool", lambda: [_finding("pool", level, text) for level, text in volumes.findings()]),),
+        settings=Settings(
+            subnet=config.subnet,
+            resolver=_resolver(),
+            uid_base=config.uid_base,
+            fork_disk_bytes=config.fork_disk_bytes,
+            warm_networks=config.warm_networks,
+            shell_image=config.shell_image,
+        ),
+        events=events,
+    )
+    return Daemon(config, engine, store, supervisor, doors, network, threading.Event())
+
+
+def _finding(subject: str, level: str, text: str) -> Finding:
+    return Finding(subject=subject, level=level, text=text)
+
+
+def _resolver() -> str:
+    """The host's nameservers; behind a stub resolver on loopback, those that the stub asks."""
+    for path in (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf")):
+        try:
+            lines = path.read_text().splitlines()
+        except OSError:
+            continue
+        servers = [line for line in lines if line.startswith("nameserver")]
+        if any(not line.split()[-1].startswith("127.") for line in servers):
+            return "\n".join(lines) + "\n"
+    return ""
+
+
+def _token(config: Config) -> str | None:
+    if config.token_file is None:
+        return None
+    return config.token_file.read_text().strip()
+
+
+def run(config: Config, host: Host) -> int:
+    """Serves until it is told to end. Returns the exit status."""
+    host.make_directory("daemon:directories", config.run, mode=0o711)
+    with host.lock("daemon:lock", config.run / "daemon.lock", wait=False) as alone:
+        if not alone:
+            raise Conflict(f"a daemon runs already in {config.run}", hint="see 'wye daemon status'")
+        daemon = build(config, host)
+        daemon.start()
+        listeners = [serving.listen_unix(config.socket)]
+        if config.listen is not None:
+            address, _, port = config.listen.rpartition(":")
+            listeners.append(serving.listen_tcp(address.strip("[]"), int(port)))
+        try:
+            serving.serve(application(daemon.engine, token=_token(config)), listeners)
+        finally:
+            daemon.stop()
+    return 0
+
+
+def main() -> None:
+    os.umask(0o022)
+    try:
+        config = configuration.from_process()
+        logging.basicConfig(
+            level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+        )
+        logging.Formatter.converter = time.gmtime
+        sys.exit(run(config, Host()))
+    except WyeError as error:
+        print(f"wyed: {error.message}", *([f"hint: {error.hint}"] if error.hint else []), sep="\n", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""A volume that holds Redis or Valkey data: recognised by its files. Nothing in it ties it to a process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from wye.host import Host
+
+_MARKS = ("appendonlydir", "appendonly.aof", "dump.rdb")
+
+
+class RedisVolume:
+    """Satisfies `interfaces.Kind`."""
+
+    name = "redis"
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def claims(self, root: Path) -> bool:
+        for mark in _MARKS:
+            try:
+                os.close(self._host.open_beneath(root, mark, os.O_PATH))
+            except OSError:
+                continue
+            return True
+        return False
+
+    def prepare(self, root: Path) -> None:
+        """A snapshot of a running Redis needs nothing: with AOF it holds every write that was answered."""
