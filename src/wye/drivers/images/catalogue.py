@@ -14,7 +14,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,12 @@ _UPSTREAM = re.compile(r"(?:\d+:)?(\d+(?:\.\d+)*)")
 _FORMAT = 1
 _VERSION = "wye.version"
 # What a tree needs no more once it is an image: package caches, logs, and the documentation that got through.
-_TIDY = """
-rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/* /var/cache/apt/* /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/cache/ldconfig/aux-cache
-rm -rf /var/log/apt /var/log/*.log /usr/share/doc/* /usr/share/man/* /usr/share/info/* /root/.cache
+_TIDY = r"""
+rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/* /var/cache/apt/*.bin /var/cache/ldconfig/aux-cache
+rm -rf /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/log/apt /var/log/*.log /root/.cache /run/lock/*
+rm -rf /usr/share/doc/* /usr/share/man/* /usr/share/info/* /usr/share/lintian/*
 find /usr/share/locale -mindepth 1 -maxdepth 1 -type d -exec rm -rf {} +
-rm -f /etc/machine-id /var/lib/dbus/machine-id
+rm -f /var/lib/dbus/machine-id
 : > /etc/machine-id
 """
 
@@ -50,8 +51,8 @@ class Recipe:
     summary: str
     version_of: str
     packages: tuple[str, ...]
-    from_: str | None = field(default=None, metadata={"toml": "from"})
-    config: ImageConfig = ImageConfig()
+    from_: str | None
+    config: ImageConfig
 
 
 class Catalogue:
@@ -92,7 +93,7 @@ class Catalogue:
         """Says no before minutes are spent. A Debian metapackage knows only the major version."""
         candidate = self._debian.candidate(self._recipe(name).version_of)
         match = _UPSTREAM.match(candidate or "")
-        if match is not None and tag.split(".")[0] != match[1].split(".")[0]:
+        if match is not None and not _is_version(tag.partition(".")[0], match[1]):
             raise _no_such_version(name, tag, match[1])
 
     # ------------------------------------------------------------ recipes
@@ -190,15 +191,15 @@ class _Kitchen:
 
     def _script(self, name: str) -> None:
         if (self.recipe_directory / name).exists():
-            self._chamber().run("images:script", ["sh", "-eu", f"/run/wye/recipe/{name}"], self._progress("install"))
+            self._chamber().run("images:script", ["sh", "-eu", f"/mnt/wye/recipe/{name}"], self._progress("install"))
 
     def _chamber(self) -> Chamber:
         host = self.shelf.host
         sources = self.staging / "debian.sources"
         host.write_file("images:script", sources, self.debian.public_sources().encode())
         views = (
-            View(self.recipe_directory, "/run/wye/recipe"),
-            View(sources, "/run/wye/debian.sources"),
+            View(self.recipe_directory, "/mnt/wye/recipe"),
+            View(sources, "/mnt/wye/debian.sources"),
             *self.debian.views(),
         )
         return Chamber(

@@ -5,7 +5,8 @@ run with crun in a user namespace that maps to the same ids as every container, 
 it, and see the image's own files and what is bound, nothing else. The network is shared only on request.
 
 The tree and the binds are first mounted below /mnt in a mount namespace of our own: crun resolves paths as
-the container's root, who may not pass the private directories that the pool or a home lie in.
+the container's root, who may not pass the private directories that the pool or a home lie in. Inside, views
+belong below /mnt, which is a tmpfs, so that nothing of them stays in the tree.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class Chamber:
             {"destination": "/proc", "type": "proc", "source": "proc"},
             _tmpfs("/dev", "755", 1 << 20),
             _tmpfs("/dev/shm", "1777", _TMP_BYTES),
-            _tmpfs("/run", "755", 16 << 20),
+            _tmpfs("/mnt", "755", 1 << 20),
             _tmpfs("/tmp", "1777", _TMP_BYTES),
         ]
         for number, view in enumerate(self.views, start=1):
@@ -106,7 +107,7 @@ class Chamber:
                 "env": [f"{name}={value}" for name, value in env.items()],
                 "cwd": self.cwd,
                 "noNewPrivileges": True,
-                "capabilities": {kind: _CAPABILITIES for kind in ("bounding", "effective", "permitted")},
+                "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), _CAPABILITIES),
                 "rlimits": [{"type": kind, "soft": limit, "hard": limit} for kind, limit in _RLIMITS.items()],
             },
             "mounts": mounts,

@@ -22,9 +22,8 @@ from wye.errors import Unavailable, Unsupported
 from wye.host import Host, ProgramFailed
 
 _LISTS_FRESH_S = 6 * 3600.0
-_INSIDE = "/run/wye/apt"
+_INSIDE = "/mnt/wye/apt"
 _URI_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
-_EXCLUDED = ("usr/share/doc/*", "usr/share/man/*", "usr/share/info/*", "usr/share/lintian/*", "usr/share/locale/*")
 
 INSTALL = (
     "apt-get", "--yes", "--no-download", "--no-install-recommends",
@@ -187,8 +186,6 @@ class Debian:
         if shutil.which("mmdebstrap") is None:
             raise Unavailable("mmdebstrap is not installed", hint="apt-get install mmdebstrap")
         options = [f"--aptopt={line}" for line in self._settings()]
-        options += [f"--dpkgopt=path-exclude=/{pattern}" for pattern in _EXCLUDED]
-        options += ["--dpkgopt=path-include=/usr/share/locale/locale.alias", "--dpkgopt=force-unsafe-io"]
         release = self.release()
         argv = [
             "mmdebstrap", "--mode=root", "--variant=apt", "--format=directory", "--skip=output/mknod",
