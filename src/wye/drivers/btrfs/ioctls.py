@@ -48,6 +48,8 @@ _QUOTA_ENABLE_SIMPLE = 4
 _NO_LIMIT = (1 << 64) - 1
 _SEARCH_BUFFER_BYTES = 1 << 16
 _SEARCH_HEADER = struct.Struct("=QQQII")
+_REF = struct.Struct("<QH")
+_EXTENDED_REF = struct.Struct("<QQH")
 
 
 class _Limit(ctypes.Structure):
@@ -214,6 +216,21 @@ def directory_path(host: Host, label: str, descriptor: int, tree: int, inode: in
     arguments = _InoLookup(treeid=tree, objectid=inode)
     host.ioctl(label, descriptor, _INO_LOOKUP, arguments)
     return bytes(arguments.name)
+
+
+def links(host: Host, label: str, descriptor: int, inode: int) -> Iterator[tuple[int, bytes]]:
+    """All names of a file in the subvolume of `descriptor`: (inode of the directory, name)."""
+    for item in search(host, label, descriptor, 0, (INODE_REF, INODE_EXTREF), (inode, inode)):
+        at = 0
+        while at < len(item.data):
+            if item.kind == INODE_REF:
+                parent, (_, length) = item.offset, _REF.unpack_from(item.data, at)
+                at += _REF.size
+            else:
+                parent, _, length = _EXTENDED_REF.unpack_from(item.data, at)
+                at += _EXTENDED_REF.size
+            yield parent, item.data[at : at + length]
+            at += length
 
 
 def filesystem_id(host: Host, label: str, descriptor: int) -> str:

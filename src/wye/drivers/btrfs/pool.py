@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from wye.drivers.btrfs import ioctls, loop, quota, storage
+from wye.drivers.btrfs import changes, ioctls, loop, quota, storage
 from wye.errors import BadRequest, Conflict, NotFound, Unavailable, Unsupported
 from wye.host import Host, OperationFailed
 from wye.interfaces import PathChange
@@ -130,7 +130,10 @@ class Pool:
     # ------------------------------------------------------------ what is in them
 
     def changes(self, base: SnapshotId, new: SnapshotId) -> list[PathChange]:
-        raise NotImplementedError
+        for snapshot in (base, new):
+            with self._subvolume(_SNAPSHOT, _checked(_SNAPSHOT, snapshot)):
+                pass
+        return changes.between(self._host, self.snapshot_path(base), self.snapshot_path(new))
 
     def usage(self, environment: EnvironmentId) -> Usage:
         with self._subvolume(_ENVIRONMENT, _checked(_ENVIRONMENT, environment)) as descriptor:
