@@ -1,0 +1,358 @@
+"""The SDK: the verbs of the engine, called over the socket.
+
+    import wye
+    client = wye.connect()
+    client.fork("production", "fix-1")
+    client.exec("fix-1", ["psql", "-c", "drop table orders"])
+    client.discard("fix-1")
+
+Answers are the values of `api.wire`. Errors are those of `wye.errors`, raised here as they were there, with their
+hint. A `Client` may be used by several threads at once. The command line uses nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from wye.api import faults, start, wire
+from wye.api.process import ExecResult, RemoteProcess, exec_request
+from wye.api.transport import NotListening, Transport, parse_address
+from wye.api.values import Line, made, news, read, validated
+from wye.errors import BadRequest, Unsupported
+from wye.host import Host
+from wye.model import is_name
+
+Progress = Callable[[wire.Progress], None]
+Change = Literal["start", "stop", "restart"]
+
+_A = TypeVar("_A", bound=BaseModel)
+
+_LAZY = ConfigDict(defer_build=True)
+_ENVIRONMENTS = TypeAdapter(tuple[wire.EnvironmentView, ...], config=_LAZY)
+_PORTS = TypeAdapter(tuple[wire.PortView, ...], config=_LAZY)
+_FINDINGS = TypeAdapter(tuple[wire.Finding, ...], config=_LAZY)
+
+
+def connect(
+    address: str | None = None, *, token: str | None = None, note: Callable[[str], None] | None = None
+) -> Client:
+    """A client of the daemon at `address`: "unix:///run/wye/wye.sock" (the default) or "http://host:port".
+
+    What is not given is taken from WYE_ADDRESS (or WYE_SOCKET, a path) and WYE_TOKEN. At the default address root
+    starts the daemon if it does not run, and `note` is told so. Raises BadRequest; Denied and Unavailable if the
+    daemon cannot be reached.
+    """
+    chosen = (
+        address or os.environ.get("WYE_ADDRESS") or os.environ.get("WYE_SOCKET") or f"unix://{start.DEFAULT_SOCKET}"
+    )
+    transport = Transport(parse_address(chosen), token=token or os.environ.get("WYE_TOKEN"))
+    client = Client(transport)
+    try:
+        found = client.version()
+    except NotListening:
+        if transport.address.path != str(start.DEFAULT_SOCKET) or os.geteuid() != 0:
+            raise
+        start.start(Host(), note=note or (lambda _: None))
+        found = client.version()
+    if found.api != wire.API:
+        raise Unsupported(
+            f"the daemon speaks version {found.api} of the protocol, this client version {wire.API}",
+            hint=f"install wye {found.version} here, or this version there",
+        )
+    return client
+
+
+class Client:
+    """The verbs. `connect` makes one."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    @property
+    def address(self) -> str:
+        return str(self._transport.address)
+
+    # ------------------------------------------------------------ what is there
+
+    def version(self) -> wire.Version:
+        return self._get(wire.Version, "/v1/version")
+
+    def environments(self, project: str | None = None) -> tuple[wire.EnvironmentView, ...]:
+        """All environments, or those of one project; without their disk usage."""
+        return _ENVIRONMENTS.validate_json(
+            self._transport.request("GET", "/v1/environments", query={"project": project})
+        )
+
+    def environment(self, name: str) -> wire.EnvironmentView:
+        return self._get(wire.EnvironmentView, _path(name))
+
+    def ports(self, name: str, service: str | None = None, port: int | None = None) -> tuple[wire.PortView, ...]:
+        """Its published ports; only those of `service`, only container port `port`."""
+        query = {"service": service, "port": port}
+        return _PORTS.validate_json(self._transport.request("GET", _path(name, "ports"), query=query))
+
+    # ------------------------------------------------------------ up and down
+
+    def up(
+        self,
+        directory: str | Path = ".",
+        *,
+        name: str = "production",
+        files: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        env_file: str | None = None,
+        profiles: Sequence[str] = (),
+        project: str | None = None,
+        lenient: bool = False,
+        pull: bool = False,
+        wait: bool = True,
+        wait_timeout_s: float = 120.0,
+        progress: Progress | None = None,
+    ) -> wire.UpResult:
+        """Brings `name` to what the compose file in `directory` says; changes only what differs.
+
+        `environment`: what `${...}` may name, this process's own variables if None. With `wait` it returns when
+        every service runs and is healthy; CheckFailed if one is not within `wait_timeout_s`."""
+        options = {"profiles": profiles, "project": project, "lenient": lenient, "pull": pull}
+        waiting = {"wait": wait, "wait_timeout_s": wait_timeout_s}
+        request = _up_request(directory, files, environment, env_file, **options, **waiting)
+        return self._stream(wire.UpResult, "POST", _path(name, "up"), request, progress)
+
+    def config(
+        self,
+        directory: str | Path = ".",
+        *,
+        files: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        env_file: str | None = None,
+        profiles: Sequence[str] = (),
+        project: str | None = None,
+        lenient: bool = False,
+    ) -> wire.ConfigResult:
+        """The compose file as wye understands it. Changes nothing."""
+        options = {"profiles": profiles, "project": project, "lenient": lenient}
+        return self._post(
+            wire.ConfigResult, "/v1/config", _up_request(directory, files, environment, env_file, **options)
+        )
+
+    def down(self, name: str, *, progress: Progress | None = None) -> wire.EnvironmentView:
+        """Stops and removes its containers and network, and gives its ports back. Its bytes stay."""
+        return self._stream(wire.EnvironmentView, "POST", _path(name, "down"), None, progress)
+
+    def start(self, name: str, services: Sequence[str] = ()) -> wire.EnvironmentView:
+        return self._change(name, "start", services)
+
+    def stop(self, name: str, services: Sequence[str] = ()) -> wire.EnvironmentView:
+        return self._change(name, "stop", services)
+
+    def restart(self, name: str, services: Sequence[str] = ()) -> wire.EnvironmentView:
+        return self._change(name, "restart", services)
+
+    def sleep(self, name: str) -> wire.EnvironmentView:
+        """Stops everything; what is asked of it next wakes it."""
+        return self._post(wire.EnvironmentView, _path(name, "sleep"))
+
+    def wake(self, name: str) -> wire.EnvironmentView:
+        return self._post(wire.EnvironmentView, _path(name, "wake"))
+
+    # ------------------------------------------------------------ forks
+
+    def fork(
+        self,
+        source: str = "production",
+        name: str | None = None,
+        *,
+        count: int = 1,
+        revision: str | None = None,
+        asleep: bool = False,
+        disk_bytes: int | None = None,
+    ) -> wire.ForkResult:
+        """A new environment with all the bytes that `source` has now, or had at `revision`.
+
+        `count` > 1 makes `name`-1 … `name`-N at one instant. `asleep`: started when first used."""
+        request = made(
+            wire.ForkRequest, name=name, count=count, revision=revision, asleep=asleep, disk_bytes=disk_bytes
+        )
+        return self._post(wire.ForkResult, _path(source, "fork"), request)
+
+    def discard(
+        self, name: str, *, confirm_production: bool = False, progress: Progress | None = None
+    ) -> wire.EntryView:
+        """Deletes it and its bytes. Its ledger stays; forks of it live on."""
+        path = f"{_path(name)}?confirm_production={str(confirm_production).lower()}"
+        return self._stream(wire.EntryView, "DELETE", path, None, progress)
+
+    def rename(self, name: str, new_name: str) -> wire.EnvironmentView:
+        return self._post(wire.EnvironmentView, _path(name, "rename"), made(wire.RenameRequest, name=new_name))
+
+    # ------------------------------------------------------------ history
+
+    def snapshot(self, name: str, message: str = "") -> wire.SnapshotResult:
+        return self._post(wire.SnapshotResult, _path(name, "snapshot"), made(wire.SnapshotRequest, message=message))
+
+    def restore(self, name: str, revision: str, *, progress: Progress | None = None) -> wire.EnvironmentView:
+        """Brings all its bytes and its spec back to what they were at `revision`."""
+        request = made(wire.RestoreRequest, revision=revision)
+        return self._stream(wire.EnvironmentView, "POST", _path(name, "restore"), request, progress)
+
+    def log(self, name: str, *, limit: int = 50, verify: bool = False) -> wire.LogResult:
+        """Its ledger, newest first. `verify` recomputes the hash of every link."""
+        return self._get(wire.LogResult, _path(name, "log"), limit=limit, verify=verify)
+
+    def show(self, entry_or_revision: str) -> wire.EntryView:
+        return self._get(wire.EntryView, f"/v1/entries/{_quoted(entry_or_revision)}")
+
+    def diff(self, name: str, *, against: str | None = None, offset: int = 0, limit: int = 1000) -> wire.DiffResult:
+        """What differs from `against`: an environment or a revision; None: from what it was forked at."""
+        return self._get(wire.DiffResult, _path(name, "diff"), against=against, offset=offset, limit=limit)
+
+    # ------------------------------------------------------------ inside
+
+    def exec(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        service: str | None = None,
+        env: Mapping[str, str] | None = None,
+        working_dir: str | None = None,
+        user: str | None = None,
+        stdin: bytes | None = None,
+        timeout_s: float | None = None,
+    ) -> ExecResult:
+        """Runs `argv` in `service` (default: the environment's shell) to its end; wakes a sleeping environment."""
+        options = {"service": service, "env": dict(env or {}), "working_dir": working_dir, "user": user}
+        request = exec_request(argv, **options, stdin=stdin is not None)
+        with self._process(name, request) as process:
+            return process.communicate(stdin, timeout_s=timeout_s)
+
+    def exec_stream(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        service: str | None = None,
+        env: Mapping[str, str] | None = None,
+        working_dir: str | None = None,
+        user: str | None = None,
+        stdin: bool = False,
+        tty: bool = False,
+        rows: int = 24,
+        columns: int = 80,
+    ) -> RemoteProcess:
+        """The same while it runs: iterate for its output, `write` to its stdin if `stdin`."""
+        options = {"service": service, "env": dict(env or {}), "working_dir": working_dir, "user": user}
+        terminal = {"tty": tty, "rows": rows, "columns": columns}
+        return self._process(name, exec_request(argv, **options, **terminal, stdin=stdin))
+
+    def logs(
+        self,
+        name: str,
+        services: Sequence[str] = (),
+        *,
+        since_at: float | None = None,
+        tail: int | None = None,
+        follow: bool = False,
+    ) -> Iterator[wire.LogLine]:
+        """What its services have written; with `follow` also what they will, until the iterator is closed."""
+        query = {"service": tuple(services), "since": since_at, "tail": tail, "follow": follow}
+        for line in self._transport.lines("GET", _path(name, "logs"), query=query):
+            yield news(wire.LogLine, line)
+
+    # ------------------------------------------------------------ the machine
+
+    def events(self, *, since_at: float | None = None, follow: bool = False) -> Iterator[wire.Event]:
+        """What has happened lately; with `follow` also what will, until the iterator is closed."""
+        for line in self._transport.lines("GET", "/v1/events", query={"since": since_at, "follow": follow}):
+            yield news(wire.Event, line)
+
+    def collect(self, *, images: bool = False, progress: Progress | None = None) -> wire.CollectResult:
+        """Deletes what nothing refers to; with `images` also images that nothing uses."""
+        return self._stream(
+            wire.CollectResult, "POST", "/v1/collect", made(wire.CollectRequest, images=images), progress
+        )
+
+    def doctor(self) -> tuple[wire.Finding, ...]:
+        """What the daemon's machine can do, what is missing, and the fix."""
+        return _FINDINGS.validate_json(self._transport.request("GET", "/v1/doctor"))
+
+    # ------------------------------------------------------------ how
+
+    def _get(self, kind: type[_A], path: str, **query: Any) -> _A:
+        return read(kind, self._transport.request("GET", path, query=query))
+
+    def _post(self, kind: type[_A], path: str, request: BaseModel | None = None) -> _A:
+        return read(kind, self._transport.request("POST", path, body=_body(request)))
+
+    def _change(self, name: str, change: Change, services: Sequence[str]) -> wire.EnvironmentView:
+        return self._post(wire.EnvironmentView, _path(name, change), made(wire.ServicesRequest, services=services))
+
+    def _stream(
+        self, kind: type[_A], method: str, path: str, request: BaseModel | None, progress: Progress | None
+    ) -> _A:
+        for line in self._transport.lines(method, path, body=_body(request)):
+            message = read(Line, line)
+            if message.error is not None:
+                raise faults.decode(message.error)
+            if message.progress is None:
+                return validated(kind, message.result)
+            if progress is not None:
+                progress(message.progress)
+        raise faults.BadAnswer(
+            "the daemon's answer ended before its result", hint="was it stopped? see 'wye daemon status' and 'wye log'"
+        )
+
+    def _process(self, name: str, request: wire.ExecRequest) -> RemoteProcess:
+        return RemoteProcess(self._transport.address, self._transport.token, name, request)
+
+
+def _up_request(
+    directory: str | Path,
+    files: Sequence[str],
+    environment: Mapping[str, str] | None,
+    env_file: str | None,
+    **options: Any,
+) -> wire.UpRequest:
+    return made(
+        wire.UpRequest,
+        directory=os.path.abspath(directory),
+        files=files,
+        environment=dict(os.environ if environment is None else environment),
+        env_file=env_file,
+        **options,
+    )
+
+
+def _body(request: BaseModel | None) -> bytes | None:
+    return None if request is None else request.model_dump_json().encode()
+
+
+def _quoted(text: str) -> str:
+    return urllib.parse.quote(text, safe="")
+
+
+def _path(name: str, verb: str = "") -> str:
+    if not is_name(name):
+        raise BadRequest(
+            f"{name!r} cannot name an environment",
+            hint="1 to 63 lower-case letters, digits, '-' or '_', without a slash or a dot",
+        )
+    return f"/v1/environments/{name}" + (f"/{verb}" if verb else "")

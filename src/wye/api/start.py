@@ -1,0 +1,130 @@
+"""The daemon, started by the first client that needs it, and its systemd unit.
+
+A client starts one only at the default address, and only root can. Of several clients at once one starts it and
+the others wait: they hold a lock in turn and look first whether somebody answers. The daemon is a session of its
+own, so that it outlives the terminal it was started from; where the unit is installed systemd starts it instead.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from wye.api.transport import Address, NotListening, open_socket
+from wye.errors import Unavailable
+from wye.host import Host
+
+DEFAULT_SOCKET = Path("/run/wye/wye.sock")
+LOG = Path("/var/log/wye/daemon.log")
+UNIT = Path("/etc/systemd/system/wye.service")
+SYSTEMD = Path("/run/systemd/system")
+"""Exists where systemd is the init."""
+
+_START_TIMEOUT_S = 20.0
+_POLL_S = 0.02
+_LOG_TAIL_LINES = 15
+
+_UNIT_TEXT = """\
+[Unit]
+Description=wye: forks of a running production
+After=network-online.target local-fs.target
+Wants=network-online.target
+
+[Service]
+Type=exec
+ExecStart={python} -m wye.daemon.main
+Restart=on-failure
+RestartSec=1
+# Services outlive the daemon: only its own process is stopped with it.
+KillMode=process
+Delegate=yes
+RuntimeDirectory=wye
+RuntimeDirectoryPreserve=yes
+LimitNOFILE=1048576
+TasksMax=infinity
+OOMScoreAdjust=-500
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def answers(address: Address) -> bool:
+    """Whether somebody accepts connections there. Raises Denied."""
+    try:
+        open_socket(address).close()
+    except NotListening:
+        return False
+    return True
+
+
+def start(host: Host, *, note: Callable[[str], None]) -> None:
+    """Starts the daemon at the default address unless it runs, and returns once it answers.
+
+    `note` is told before the wait begins. Raises Unavailable with the end of the daemon's log.
+    """
+    address = Address(path=str(DEFAULT_SOCKET))
+    host.make_directory("client:start-daemon", DEFAULT_SOCKET.parent)
+    host.make_directory("client:start-daemon", LOG.parent)
+    with host.lock("client:start-daemon", DEFAULT_SOCKET.parent / "start.lock"):
+        if answers(address):
+            return
+        note("starting the daemon")
+        if unit_installed():
+            host.run("client:start-daemon", ["systemctl", "start", "wye.service"])
+            _wait(host, address, lambda: None)
+            return
+        with LOG.open("ab") as log:
+            process = host.spawn(
+                "client:start-daemon", [sys.executable, "-m", "wye.daemon.main"], stdout=log, stderr=log, cwd="/"
+            )
+        _wait(host, address, process.poll)
+
+
+def _wait(host: Host, address: Address, ended: Callable[[], int | None]) -> None:
+    deadline = host.monotonic() + _START_TIMEOUT_S
+    while not answers(address):
+        status = ended()
+        if status is not None:
+            raise Unavailable(f"the daemon ended at once with status {status}:\n{log_tail()}", hint=f"see {LOG}")
+        if host.monotonic() > deadline:
+            raise Unavailable(
+                f"the daemon does not answer after {_START_TIMEOUT_S:g} s:\n{log_tail()}",
+                hint=f"it may still be starting; see {LOG}",
+            )
+        host.sleep(_POLL_S)
+
+
+def log_tail() -> str:
+    """The last lines of the daemon's log, indented; of the journal where systemd runs it, only a pointer there."""
+    if unit_installed():
+        return "  see: journalctl -u wye"
+    try:
+        lines = LOG.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
+    except OSError as error:
+        return f"  no log: {error.strerror}"
+    return "\n".join(f"  {line}" for line in lines) or "  its log is empty"
+
+
+# ---------------------------------------------------------------- systemd
+
+
+def unit_installed() -> bool:
+    return SYSTEMD.is_dir() and UNIT.exists()
+
+
+def unit_text() -> str:
+    """The systemd unit for the wye that runs now."""
+    return _UNIT_TEXT.format(python=sys.executable)
+
+
+def install_unit(host: Host) -> bool:
+    """Writes the unit, and enables and starts it where systemd runs. Returns whether it does."""
+    host.make_directory("client:install-unit", UNIT.parent)
+    host.write_file("client:install-unit", UNIT, unit_text().encode())
+    if not SYSTEMD.is_dir():
+        return False
+    host.run("client:install-unit", ["systemctl", "daemon-reload"])
+    host.run("client:install-unit", ["systemctl", "enable", "--now", "wye.service"])
+    return True
