@@ -1,0 +1,265 @@
+"""Links, addresses, routes and tracked connections, over netlink sockets.
+
+Owns the few messages that private networks need (rtnetlink(7), and one of ctnetlink). A socket belongs to the
+network namespace of the thread that opened it and may then be used from any thread: so a thread that has moved
+into a namespace opens one and needs no way back.
+
+Why not pyroute2: measured here, a network of four services took 9 ms with these messages in batches and 17 ms with
+pyroute2 0.9 (one call, one event loop turn each), whose import alone costs every start of the daemon 125 ms.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+ROUTE, NETFILTER = 0, 12
+
+_ACK_CAPPED = (270, 10)  # SOL_NETLINK, NETLINK_CAP_ACK
+_ERROR, _DONE = 2, 3
+_REQUEST, _ACK, _DUMP, _EXCL, _CREATE, _REPLACE = 0x1, 0x4, 0x300, 0x200, 0x400, 0x100
+_NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _NEWROUTE, _DELROUTE = 16, 17, 18, 20, 24, 25
+_DELETE_CONNECTIONS = 0x102
+_HEADER = struct.Struct("=IHHII")
+_LINK = struct.Struct("=BBHiII")
+_UP = 0x1
+
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD, _IFLA_TX, _IFLA_RX = (
+    1,
+    3,
+    10,
+    18,
+    28,
+    31,
+    32,
+)
+_UNREACHABLE, _UNICAST, _TABLE_MAIN, _PROTOCOL_BOOT, _SCOPE_UNIVERSE = 7, 1, 254, 3, 0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One message. `ignore`: errors that mean it is as wanted already."""
+
+    what: str
+    kind: int
+    flags: int
+    body: bytes
+    ignore: frozenset[int] = frozenset()
+
+
+class Netlink:
+    """A socket in the calling thread's network namespace. One thread at a time may use it."""
+
+    def __init__(self, protocol: int = ROUTE) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        self._socket.bind((0, 0))
+        self._socket.setsockopt(*_ACK_CAPPED, 1)
+        self._sequence = 0
+
+    def send(self, *requests: Request) -> None:
+        """Carries out all requests, in order, in one system call. Raises OSError for the first that was refused;
+        those after it were tried all the same."""
+        first = self._sequence + 1
+        self._sequence += len(requests)
+        self._socket.send(b"".join(_message(request, first + offset, _ACK) for offset, request in enumerate(requests)))
+        refused: OSError | None = None
+        for kind, sequence, body in self._answers(len(requests)):
+            if kind != _ERROR:
+                continue
+            number = -int.from_bytes(body[:4], "little", signed=True)
+            request = requests[sequence - first]
+            if number and number not in request.ignore and refused is None:
+                refused = OSError(number, os.strerror(number), request.what)
+        if refused is not None:
+            raise refused
+
+    def index(self, name: str) -> int:
+        """The number of a link. Raises OSError (ENODEV)."""
+        self._sequence += 1
+        request = Request(f"find link {name}", _GETLINK, 0, _link() + attribute(_IFLA_IFNAME, name))
+        self._socket.send(_message(request, self._sequence, _ACK))
+        found = 0
+        for kind, _, body in self._answers(1):
+            if kind == _NEWLINK:
+                found = _LINK.unpack_from(body)[3]
+            elif number := -int.from_bytes(body[:4], "little", signed=True):
+                raise OSError(number, os.strerror(number), request.what)
+        return found
+
+    def links(self) -> frozenset[str]:
+        """The names of all links."""
+        self._sequence += 1
+        self._socket.send(_message(Request("list links", _GETLINK, _DUMP, _link()), self._sequence, 0))
+        names = set()
+        for kind, _, body in self._answers(1):
+            if kind == _NEWLINK:
+                names |= {
+                    value.rstrip(b"\0").decode()
+                    for number, value in attributes(body[_LINK.size :])
+                    if number == _IFLA_IFNAME
+                }
+        return frozenset(names)
+
+    def _answers(self, ends: int) -> Iterator[tuple[int, int, bytes]]:
+        """(type, sequence, body) of what comes back, until `ends` requests have been answered to their end."""
+        while ends:
+            data = self._socket.recv(1 << 18)
+            offset = 0
+            while offset < len(data):
+                length, kind, _, sequence, _ = _HEADER.unpack_from(data, offset)
+                ends -= kind in (_ERROR, _DONE)
+                yield kind, sequence, data[offset + _HEADER.size : offset + length]
+                offset += (length + 3) & ~3
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+# ---------------------------------------------------------------- links
+
+
+def bridge(name: str, mac: bytes) -> Request:
+    """A bridge, up, that forwards at once and does not look into multicast."""
+    kind = attribute(1, "bridge") + attribute(2, attribute(5, 0) + attribute(23, b"\0"))
+    return _new_link(name, attribute(_IFLA_ADDRESS, mac) + attribute(_IFLA_LINKINFO, kind), up=True)
+
+
+def veth(name: str, *, peer: str, namespace: int, mac: bytes = b"", master: int = 0) -> Request:
+    """A pair: `name` here and up, `peer` in the namespace behind the descriptor and down. One queue each:
+    the default is one for every possible CPU."""
+    one_queue = attribute(_IFLA_TX, 1) + attribute(_IFLA_RX, 1)
+    other = _link() + attribute(_IFLA_IFNAME, peer) + attribute(_IFLA_NET_NS_FD, namespace) + one_queue
+    if mac:
+        other += attribute(_IFLA_ADDRESS, mac)
+    kind = attribute(1, "veth") + attribute(2, attribute(1, other))
+    attributes_ = one_queue + attribute(_IFLA_LINKINFO, kind)
+    if master:
+        attributes_ += attribute(_IFLA_MASTER, master)
+    return _new_link(name, attributes_, up=True)
+
+
+def set_link(name: str, *, up: bool) -> Request:
+    body = _LINK.pack(0, 0, 0, 0, _UP if up else 0, _UP) + attribute(_IFLA_IFNAME, name)
+    ignore = frozenset() if up else frozenset({errno.ENODEV})
+    return Request(f"set link {name} {'up' if up else 'down'}", _NEWLINK, 0, body, ignore)
+
+
+def delete_link(name: str) -> Request:
+    """Nothing happens if it is not there."""
+    body = _link() + attribute(_IFLA_IFNAME, name)
+    return Request(f"delete link {name}", _DELLINK, 0, body, frozenset({errno.ENODEV}))
+
+
+# ---------------------------------------------------------------- addresses and routes
+
+
+def address(link: int, ip: str, prefix_length: int) -> Request:
+    packed = socket.inet_aton(ip)
+    body = (
+        struct.pack("=BBBBI", socket.AF_INET, prefix_length, 0, 0, link) + attribute(2, packed) + attribute(1, packed)
+    )
+    return Request(f"add address {ip}/{prefix_length}", _NEWADDR, _CREATE | _REPLACE, body)
+
+
+def default_route(gateway: str, link: int) -> Request:
+    body = _route(0, _UNICAST) + attribute(5, socket.inet_aton(gateway)) + attribute(4, link)
+    return Request(f"add route via {gateway}", _NEWROUTE, _CREATE | _REPLACE, body)
+
+
+def unreachable(network: str, prefix_length: int, *, present: bool = True) -> Request:
+    """A route that refuses what no more exact route takes; nothing happens if it is as wanted."""
+    body = _route(prefix_length, _UNREACHABLE) + attribute(1, socket.inet_aton(network))
+    if present:
+        return Request(f"refuse {network}/{prefix_length}", _NEWROUTE, _CREATE | _REPLACE, body)
+    return Request(f"forget {network}/{prefix_length}", _DELROUTE, 0, body, frozenset({errno.ESRCH}))
+
+
+# ---------------------------------------------------------------- tracked connections
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """Which connections, by one direction of theirs; None matches any."""
+
+    source: str | None = None
+    protocol: int | None = None
+    source_port: int | None = None
+    destination_port: int | None = None
+
+    def encode(self) -> tuple[bytes, int]:
+        """The tuple, and the flags that say which of its parts count."""
+        flags, ip, ports = 0, b"", b""
+        if self.source is not None:
+            flags, ip = 1, attribute(1, socket.inet_aton(self.source))
+        if self.protocol is not None:
+            flags |= 8
+            ports += attribute(1, bytes([self.protocol]))
+        if self.source_port is not None:
+            flags |= 16
+            ports += attribute(2, struct.pack("!H", self.source_port))
+        if self.destination_port is not None:
+            flags |= 32
+            ports += attribute(3, struct.pack("!H", self.destination_port))
+        return _nested(1, ip) + _nested(2, ports), flags
+
+
+def forget_connections(*, asked: Flow | None = None, answered: Flow | None = None) -> Request:
+    """Makes connection tracking forget those whose original direction is `asked` and whose reply direction is
+    `answered`: their next packet is judged afresh. Linux 5.8 or newer."""
+    body, flags = struct.pack("=BBH", socket.AF_INET, 0, 0), [0, 0]
+    for place, flow in enumerate((asked, answered)):
+        if flow is not None:
+            encoded, flags[place] = flow.encode()
+            body += _nested(place + 1, encoded)
+    body += _nested(25, attribute(1, flags[0]) + attribute(2, flags[1]))
+    return Request("forget connections", _DELETE_CONNECTIONS, 0, body, frozenset({errno.ENOENT}))
+
+
+# ---------------------------------------------------------------- encoding
+
+
+def attribute(number: int, value: bytes | str | int) -> bytes:
+    """One netlink attribute: an int is an unsigned 32 bit one, a str ends in a zero byte."""
+    if isinstance(value, int):
+        value = struct.pack("=I", value)
+    elif isinstance(value, str):
+        value = value.encode() + b"\0"
+    return struct.pack("=HH", 4 + len(value), number) + value + bytes(-len(value) % 4)
+
+
+def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The attributes in `data`: (number, value)."""
+    offset = 0
+    while offset + 4 <= len(data):
+        length, number = struct.unpack_from("=HH", data, offset)
+        yield number & 0x3FFF, data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+
+
+def _nested(number: int, value: bytes) -> bytes:
+    return attribute(number | 0x8000, value) if value else b""
+
+
+def _link() -> bytes:
+    return _LINK.pack(0, 0, 0, 0, 0, 0)
+
+
+def _new_link(name: str, more: bytes, *, up: bool) -> Request:
+    body = _LINK.pack(0, 0, 0, 0, _UP if up else 0, _UP if up else 0) + attribute(_IFLA_IFNAME, name) + more
+    return Request(f"make link {name}", _NEWLINK, _CREATE | _EXCL, body)
+
+
+def _route(prefix_length: int, kind: int) -> bytes:
+    return struct.pack(
+        "=BBBBBBBBI", socket.AF_INET, prefix_length, 0, 0, _TABLE_MAIN, _PROTOCOL_BOOT, _SCOPE_UNIVERSE, kind, 0
+    )
+
+
+def _message(request: Request, sequence: int, flags: int) -> bytes:
+    length = _HEADER.size + len(request.body)
+    header = _HEADER.pack(length, request.kind, request.flags | _REQUEST | flags, sequence, 0)
+    return header + request.body + bytes(-length % 4)

@@ -1,0 +1,297 @@
+"""The driver: which environment has which slot, and what the host lets through.
+
+Guarantees: nothing reaches an environment, or leaves it, that its record does not say; the record is written after
+the kernel was changed and is what the next start goes by, so at every instant a kill leaves either the state before
+or the state after, and at worst strays that nothing can reach. Networks and their connections outlive this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from wye.drivers.network import netlink
+from wye.drivers.network.forwarding import Forwarding
+from wye.drivers.network.netlink import Flow, Netlink, Request
+from wye.drivers.network.record import Record, fresh
+from wye.drivers.network.register import Register
+from wye.drivers.network.request import check_publications, check_shape
+from wye.drivers.network.rules import HostRules
+from wye.drivers.network.slots import Slot, Slots
+from wye.drivers.network.warm import Warm
+from wye.errors import BadRequest, Conflict, NotFound, Unavailable, WyeError
+from wye.host import Host
+from wye.interfaces import Attachment, NetworkShape, Publication
+from wye.model import EnvironmentId
+
+_NOBODY = EnvironmentId("")
+_LEFTOVERS_S = 1.0
+_LONGEST_LINK_NAME = 15
+_PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
+
+
+class LinuxNetwork:
+    """Keeps `wye.interfaces.Network`, in the network namespace of the thread that calls `open`; every caller must be
+    in that one.
+
+    `directory` holds the namespaces by name: a place below /run. `uplinks` is a range of addresses that nothing else
+    here uses, two for each environment. Daemons that share a machine differ in `directory`, `uplinks`, `table` and
+    `prefix` (how their links' names begin).
+    """
+
+    def __init__(
+        self, host: Host, *, directory: Path, uplinks: str = "100.80.0.0/12", table: str = "wye", prefix: str = "wye"
+    ) -> None:
+        self._host = host
+        self._directory = directory
+        self._uplinks = ipaddress.IPv4Network(uplinks)
+        self._table = table
+        self._prefix = f"{prefix}-"
+        if len(f"{self._prefix}{self._uplinks.num_addresses // 2}") > _LONGEST_LINK_NAME:
+            raise BadRequest(f"{prefix!r} is too long to begin the names of links")
+        self._slots = Slots(host, directory / "slots", self._uplinks, self._prefix)
+        self._forwarding = Forwarding(host, directory / "forwarding.json")
+        self._warm = Warm(lambda shape: self._build(shape).number, self._demolish)
+        self._turns = threading.Condition()
+        self._busy: set[EnvironmentId] = set()
+        self._open: Register | None = None
+
+    # ------------------------------------------------------------ open, close
+
+    def open(self) -> None:
+        """Also right as the first thing after a kill, a restart of the machine, or a change of version."""
+        if self._open is not None:
+            return
+        self._host.make_directory("network:directory", self._directory / "slots", mode=0o700)
+        records = self._adopt()
+        rules = HostRules(
+            table=self._table,
+            prefix=self._prefix,
+            uplinks=str(self._uplinks),
+            guarded=self._forwarding.guarded(self._foreign_links),
+        )
+        self._open = Register(self._host, self._slots, rules, records)
+        self._refuse_range(present=True)
+        self._forwarding.enable()
+        for number in self._slots.recall():
+            slot = self._slots.slot(number)
+            if number not in records:
+                self._slots.demolish(slot)
+            elif not records[number].settled:
+                self._slots.forget_services(slot, keep=records[number].links)
+        self._remove_leftover_links()
+
+    def close(self) -> None:
+        self._warm.close()
+        if self._open is not None:
+            self._remove_leftover_links()
+            self._open.close()
+            self._open = None
+
+    def erase(self) -> None:
+        """Takes away everything, environments' networks included, for those who uninstall. Implies close."""
+        for environment in self.environments():
+            self.detach(environment)
+        self._register().remove_table()
+        self.close()
+        self._refuse_range(present=False)
+        self._forwarding.restore(self._foreign_links())
+        self._host.remove_tree("network:remove-directory", self._directory)
+
+    # ------------------------------------------------------------ the protocol
+
+    def warm(self, shape: NetworkShape, count: int) -> None:
+        self._register()
+        check_shape(shape)
+        self._warm.want(shape, count)
+
+    def attach(self, environment: EnvironmentId, shape: NetworkShape, *, egress: Mapping[str, bool]) -> Attachment:
+        check_shape(shape)
+        allowed = tuple(replica for replica, _ in shape.endpoints if egress.get(replica, False))
+        with self._turn(environment):
+            found = self._register().find(environment)
+            if found is not None and _subnet(found[1].shape) != _subnet(shape):
+                self._detach(*found)
+                found = None
+            slot = self._take(environment, shape, allowed) if found is None else self._change(*found, shape, allowed)
+        return Attachment(
+            environment=environment,
+            namespaces={replica: str(slot.service(replica)) for replica, _ in shape.endpoints},
+        )
+
+    def publish(self, environment: EnvironmentId, publications: Sequence[Publication]) -> None:
+        with self._turn(environment):
+            number, record = self._register().get(environment)
+            check_publications(publications, record.shape)
+            self._register().publish(number, publications)
+            self._forget_connections(record, publications)
+
+    def detach(self, environment: EnvironmentId) -> None:
+        with self._turn(environment):
+            found = self._register().find(environment)
+            if found is not None:
+                self._detach(*found)
+
+    def environments(self) -> frozenset[EnvironmentId]:
+        return self._register().environments()
+
+    def dial(self, environment: EnvironmentId, key: str) -> tuple[str, int]:
+        _, record = self._register().get(environment)
+        if key not in record.ports:
+            raise NotFound(f"{environment} has no port {key}")
+        return record.uplink, record.ports[key]
+
+    # ------------------------------------------------------------ one environment
+
+    def _take(self, environment: EnvironmentId, shape: NetworkShape, egress: tuple[str, ...]) -> Slot:
+        """A slot of that shape becomes the environment's: by its record, which is written last."""
+        number = self._warm.take(shape)
+        slot = self._build(shape) if number is None else self._slots.slot(number)
+        record = replace(fresh(environment, slot.address, shape), egress=egress)
+        try:
+            if egress:
+                self._slots.set_egress(slot, record)
+            self._register().commit(slot.number, record)
+        except WyeError:
+            self._slots.demolish(slot)
+            raise
+        return slot
+
+    def _change(self, number: int, old: Record, shape: NetworkShape, egress: tuple[str, ...]) -> Slot:
+        """In place. The record says meanwhile what is there before and after."""
+        slot = self._slots.slot(number)
+        if old.settled and old.shape == shape and old.egress == egress:
+            return slot
+        between = old.between(shape, egress)
+        after = between.after(shape, egress)
+        self._register().commit(number, between)
+        self._forget_connections(old, between.publications)
+        self._slots.change(slot, old.links, between, after)
+        self._register().commit(number, after)
+        return slot
+
+    def _detach(self, number: int, record: Record) -> None:
+        """Nothing passes when this returns. The number is free only once no connection remembers its address."""
+        self._register().drop(number)
+        slot = self._slots.slot(number)
+        self._slots.lower(slot)
+        self._forget(
+            netlink.forget_connections(answered=Flow(source=record.uplink)),
+            netlink.forget_connections(asked=Flow(source=record.uplink)),
+        )
+        self._slots.demolish(slot)
+
+    def _build(self, shape: NetworkShape) -> Slot:
+        slot = self._slots.claim()
+        self._slots.build(slot, fresh(_NOBODY, slot.address, shape))
+        return slot
+
+    def _demolish(self, number: int) -> None:
+        self._slots.demolish(self._slots.slot(number))
+
+    @contextlib.contextmanager
+    def _turn(self, environment: EnvironmentId) -> Iterator[None]:
+        """One caller at a time for each environment; different ones do not wait for each other."""
+        with self._turns:
+            self._turns.wait_for(lambda: environment not in self._busy)
+            self._busy.add(environment)
+        try:
+            yield
+        finally:
+            with self._turns:
+                self._busy.discard(environment)
+                self._turns.notify_all()
+
+    def _register(self) -> Register:
+        if self._open is None:
+            raise Unavailable("the network has not been opened")
+        return self._open
+
+    # ------------------------------------------------------------ the host
+
+    def _adopt(self) -> dict[int, Record]:
+        """The records of slots that are all there. Without its namespaces a record means nothing: the machine was
+        restarted."""
+        records = {}
+        for number in self._slots.recall():
+            slot = self._slots.slot(number)
+            try:
+                record = Record.decode(slot.record.read_bytes())
+            except FileNotFoundError:
+                continue
+            if not self._slots.is_whole(slot, record):
+                continue
+            if record.uplink != slot.address:
+                raise Conflict(
+                    f"the network of {record.environment} was made with other uplinks than {self._uplinks}",
+                    hint="start the daemon with the range it had, or take the environments down first",
+                )
+            records[number] = record
+        return records
+
+    def _forget_connections(self, old: Record, publications: Sequence[Publication]) -> None:
+        """Cuts connections through ports that are published no longer, and UDP conversations that began before their
+        port was published: both would otherwise go on to where they went."""
+        requests = []
+        for gone in set(old.publications) - set(publications):
+            protocol = _PROTOCOLS[gone.protocol]
+            requests.append(
+                netlink.forget_connections(
+                    asked=Flow(protocol=protocol, destination_port=gone.host_port),
+                    answered=Flow(source=old.uplink, protocol=protocol, source_port=old.ports[gone.key]),
+                )
+            )
+        for new in set(publications) - set(old.publications):
+            if new.protocol == "udp":
+                flow = Flow(protocol=_PROTOCOLS["udp"], destination_port=new.host_port)
+                requests.append(netlink.forget_connections(asked=flow))
+        self._forget(*requests)
+
+    def _forget(self, *requests: Request) -> None:
+        if requests:
+            self._ask("network:forget-connections", *requests, protocol=netlink.NETFILTER)
+
+    def _refuse_range(self, *, present: bool) -> None:
+        """What is sent to an environment that is gone is refused here and does not leave by the default route."""
+        network, length = str(self._uplinks.network_address), self._uplinks.prefixlen
+        self._ask("network:refuse-range", netlink.unreachable(network, length, present=present))
+
+    def _ask(self, label: str, *requests: Request, protocol: int = netlink.ROUTE) -> None:
+        self._host.at(label)
+        outside = Netlink(protocol)
+        try:
+            outside.send(*requests)
+        except OSError as error:
+            raise self._host.failure(label, str(error.filename), error) from error
+        finally:
+            outside.close()
+
+    def _links(self) -> frozenset[str]:
+        outside = Netlink()
+        try:
+            return outside.links()
+        finally:
+            outside.close()
+
+    def _foreign_links(self) -> frozenset[str]:
+        return frozenset(name for name in self._links() if not name.startswith(self._prefix))
+
+    def _remove_leftover_links(self) -> None:
+        """The kernel removes a link once its namespace is gone. One that is kept (by a mount namespace that was copied
+        meanwhile, say) is removed by hand; that takes 20 ms each, so it is worth waiting a little."""
+        kept = {self._slots.slot(number).link for number in self._register().numbers()}
+        until = self._host.monotonic() + _LEFTOVERS_S
+        while leftovers := [name for name in self._links() - kept if name.startswith(self._prefix)]:
+            if self._host.monotonic() > until:
+                self._ask("network:remove-links", *map(netlink.delete_link, leftovers))
+                return
+            self._host.sleep(0.005)
+
+
+def _subnet(shape: NetworkShape) -> tuple[str, str]:
+    return shape.subnet, shape.gateway

@@ -1,0 +1,66 @@
+"""libnftables, in this process: no program is started, and a command takes 0.1 ms.
+
+Owns one context of the library, which speaks for the network namespace of the thread that made it. A text is one
+transaction: the kernel takes all of it or nothing. Measured: inserting an element takes as long with 20,000 elements
+as with 10.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from functools import cache
+
+from wye.errors import Unavailable, Unsupported
+
+_one_at_a_time = threading.Lock()
+"""For all contexts: the library does not say that two of them may run at once."""
+
+
+class RulesRefused(Unavailable):
+    """nftables did not accept a text; nothing of it took effect."""
+
+    code = "rules_refused"
+
+
+class Nftables:
+    """A context in the calling thread's network namespace; afterwards any thread may use it.
+
+    Raises Unsupported where the library is missing."""
+
+    def __init__(self) -> None:
+        self._library = _load()
+        with _one_at_a_time:
+            self._context: int | None = self._library.nft_ctx_new(0)
+            if self._context is None:
+                raise Unavailable("libnftables gave no context")
+            self._library.nft_ctx_buffer_error(self._context)
+            self._library.nft_ctx_buffer_output(self._context)
+
+    def run(self, text: str) -> None:
+        """Carries out `text`, in the language of nft(8), as one transaction. Raises RulesRefused."""
+        with _one_at_a_time:
+            if self._library.nft_run_cmd_from_buffer(self._context, text.encode()) != 0:
+                message = self._library.nft_ctx_get_error_buffer(self._context).decode(errors="replace")
+                raise RulesRefused(f"nftables refused a change: {message.strip()[:500]}")
+
+    def close(self) -> None:
+        with _one_at_a_time:
+            if self._context is not None:
+                self._library.nft_ctx_free(self._context)
+                self._context = None
+
+
+@cache
+def _load() -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL("libnftables.so.1")
+    except OSError as error:
+        raise Unsupported("libnftables is not installed", hint="install the package libnftables1") from error
+    library.nft_ctx_new.restype = ctypes.c_void_p
+    library.nft_ctx_new.argtypes = [ctypes.c_uint32]
+    library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+    library.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
+    for name in ("nft_ctx_free", "nft_ctx_buffer_error", "nft_ctx_buffer_output", "nft_ctx_get_error_buffer"):
+        getattr(library, name).argtypes = [ctypes.c_void_p]
+    return library

@@ -1,0 +1,164 @@
+"""What may pass, as nftables text. Pure: values in, text out.
+
+Two tables. The host's says who may enter or leave an environment; it grows by set elements alone, so that one more
+environment costs the same with ten others as with a thousand. An environment's own, in its router namespace, says
+which service a published port means and which services may go out; it depends only on the shape.
+
+Everything is denied that is not named here, and only on our own links: other tables and their policies stay as they
+are. Anti-spoofing is `fib`: a packet from an uplink must bear the one address that is routed to that uplink.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+ROUTER_TABLE = "wye"
+BRIDGE = "bridge"
+UPLINK = "uplink"
+
+NEVER = "127.0.0.0/8, 169.254.0.0/16, 100.100.100.200, 192.0.0.192, 224.0.0.0/4, 255.255.255.255"
+"""Loopback, link-local with the metadata services of clouds (and the two that live elsewhere), multicast, broadcast."""
+
+Element = tuple[str, str, str]
+"""Set or map, key, value (empty in a set)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostRules:
+    """The host's table, whole. `uplinks`: the range of their addresses; `prefix`: how their links' names begin;
+    `guarded`: links between which the host did not forward before wye turned forwarding on."""
+
+    table: str
+    prefix: str
+    uplinks: str
+    guarded: frozenset[str]
+
+    def load(self, elements: Iterable[Element]) -> str:
+        """Replaces the table in one transaction; connections that are tracked go on."""
+        return (
+            f"table inet {self.table}\ndelete table inet {self.table}\n"
+            + self._text()
+            + self.change(frozenset(), frozenset(elements))
+        )
+
+    def remove(self) -> str:
+        return f"table inet {self.table}\ndelete table inet {self.table}\n"
+
+    def change(self, old: frozenset[Element], new: frozenset[Element]) -> str:
+        """Takes the elements from `old` to `new`; empty if nothing changes."""
+        lines = []
+        for name, key, _ in sorted(old - new):
+            lines.append(f"delete element inet {self.table} {name} {{ {key} }}\n")
+        for name, key, value in sorted(new - old):
+            lines.append(f"add element inet {self.table} {name} {{ {key}{' : ' + value if value else ''} }}\n")
+        return "".join(lines)
+
+    def _text(self) -> str:
+        ours = f'"{self.prefix}*"'
+        guarded = ", ".join(f'"{name}"' for name in sorted(self.guarded))
+        elements = f"elements = {{ {guarded} }}" if guarded else ""
+        return f"""table inet {self.table} {{
+  map ports {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
+  map wildcard_ports {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
+  set egress {{ type ipv4_addr; }}
+  set guarded {{ type ifname; {elements} }}
+
+  chain arriving {{
+    type filter hook prerouting priority raw; policy accept;
+    iifname != {ours} accept
+    meta nfproto != ipv4 drop
+    ip daddr {{ {NEVER} }} drop
+    fib saddr . iif oif missing drop
+  }}
+  chain published {{
+    meta l4proto {{ tcp, udp }} dnat ip to ip daddr . meta l4proto . th dport map @ports
+    meta nfproto != ipv4 return
+    fib daddr type local meta l4proto {{ tcp, udp }} dnat ip to meta l4proto . th dport map @wildcard_ports
+  }}
+  chain from_outside {{
+    type nat hook prerouting priority dstnat; policy accept;
+    iifname {ours} accept
+    ip daddr 127.0.0.0/8 accept
+    jump published
+  }}
+  chain from_here {{
+    type nat hook output priority -100; policy accept;
+    jump published
+  }}
+  chain sources {{
+    type nat hook postrouting priority srcnat; policy accept;
+    oifname {ours} ip saddr 127.0.0.0/8 masquerade
+    oifname != {ours} ip saddr {self.uplinks} masquerade
+  }}
+  chain to_the_host {{
+    type filter hook input priority filter; policy accept;
+    iifname {ours} goto answers
+  }}
+  chain from_the_host {{
+    type filter hook output priority filter; policy accept;
+    oifname {ours} meta nfproto != ipv4 drop
+  }}
+  chain through_the_host {{
+    type filter hook forward priority filter; policy accept;
+    iifname {ours} goto leaving
+    oifname {ours} goto entering
+    iifname @guarded oifname @guarded drop
+  }}
+  chain leaving {{
+    oifname {ours} drop
+    ip saddr @egress accept
+    goto answers
+  }}
+  chain entering {{
+    ct status dnat accept
+    goto answers
+  }}
+  chain answers {{
+    ct direction reply ct state established accept
+    ct state related accept
+    drop
+  }}
+}}
+"""
+
+
+def router_rules(ports: Mapping[int, tuple[str, str, int]], egress: Iterable[str]) -> str:
+    """Replaces an environment's own table. `ports`: port on the uplink -> (protocol, address, container port);
+    `egress`: addresses of the services that may go out."""
+    known = ", ".join(
+        f"{protocol} . {number} : {address} . {container}"
+        for number, (protocol, address, container) in sorted(ports.items())
+    )
+    allowed = ", ".join(sorted(egress))
+    known = f"elements = {{ {known} }}" if known else ""
+    allowed = f"elements = {{ {allowed} }}" if allowed else ""
+    return f"""table ip {ROUTER_TABLE}
+delete table ip {ROUTER_TABLE}
+table ip {ROUTER_TABLE} {{
+  map ports {{ type inet_proto . inet_service : ipv4_addr . inet_service; {known} }}
+  set egress {{ type ipv4_addr; {allowed} }}
+  chain published {{
+    type nat hook prerouting priority dstnat; policy accept;
+    iifname "{UPLINK}" meta l4proto {{ tcp, udp }} dnat ip to meta l4proto . th dport map @ports
+  }}
+  chain sources {{
+    type nat hook postrouting priority srcnat; policy accept;
+    oifname "{UPLINK}" masquerade
+  }}
+  chain through {{
+    type filter hook forward priority filter; policy drop;
+    iifname "{BRIDGE}" oifname "{BRIDGE}" accept
+    ct state invalid drop
+    ct direction reply ct state established accept
+    ct state related accept
+    iifname "{UPLINK}" oifname "{BRIDGE}" ct status dnat accept
+    iifname "{BRIDGE}" oifname "{UPLINK}" ip saddr @egress accept
+  }}
+  chain to_the_router {{
+    type filter hook input priority filter; policy drop;
+    ct state established,related accept
+    iifname "{BRIDGE}" icmp type echo-request accept
+  }}
+}}
+"""
