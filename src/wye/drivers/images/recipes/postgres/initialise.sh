@@ -49,7 +49,7 @@ mkdir -p "$PGDATA"
 if [ -d "$PGDATA/.initialising" ]; then
   echo 'postgres: an earlier initialisation was cut short; starting again' >&2
   find "$PGDATA" -mindepth 1 -maxdepth 1 ! -name .initialising -exec rm -rf {} +
-  rm -rf "$PGDATA/.initialising/data"
+  rm -rf "$PGDATA"/.initialising/*
 elif [ -n "$(find "$PGDATA" -mindepth 1 -maxdepth 1 ! -name lost+found -print -quit)" ]; then
   fail "$PGDATA is not empty and is no database cluster; use an empty volume"
 fi
@@ -70,9 +70,11 @@ if [ -n "${POSTGRES_INITDB_WALDIR:-}" ]; then
   arguments+=(--waldir="$POSTGRES_INITDB_WALDIR")
 fi
 if [ -n "$POSTGRES_PASSWORD" ]; then
-  arguments+=(--pwfile=<(printf '%s\n' "$POSTGRES_PASSWORD"))
+  (umask 077 && printf '%s\n' "$POSTGRES_PASSWORD" > "$PGDATA/.initialising/password")
+  arguments+=(--pwfile="$PGDATA/.initialising/password")
 fi
 eval "initdb \"\${arguments[@]}\" $POSTGRES_INITDB_ARGS"
+rm -f "$PGDATA/.initialising/password"
 method=${POSTGRES_HOST_AUTH_METHOD:-$(postgres -D "$new" -C password_encryption)}
 printf '\nhost all all all %s\n' "$method" >> "$new/pg_hba.conf"
 find "$new" -mindepth 1 -maxdepth 1 -exec mv -t "$PGDATA" {} +
