@@ -19,15 +19,13 @@ PAGE = """<!doctype html><title>Shop</title><h1>The shop</h1>
 
 def query(run):
     """Runs `run(connection)` on this thread's connection, once more on a new one if that was lost."""
-    for attempt in (1, 2):
-        if getattr(local, "connection", None) is None:
-            local.connection = shop.database()
-        try:
-            return run(local.connection)
-        except psycopg.OperationalError:
-            local.connection = None
-            if attempt == 2:
-                raise
+    if getattr(local, "connection", None) is None:
+        local.connection = shop.database()
+    try:
+        return run(local.connection)
+    except psycopg.OperationalError:
+        local.connection = shop.database()
+        return run(local.connection)
 
 
 def counts():

@@ -126,7 +126,7 @@ def build(config: Config, host: Host) -> Daemon:
         doors=doors,
         supervisor=supervisor,
         kinds=(PostgresVolume(host), RedisVolume(host)),
-        probes=(("pool", lambda: [_finding("pool", level, text) for level, text in volumes.findings()]),),
+        probes=(("pool", lambda: _findings("pool", volumes.findings(), "snapshots, usage and limits work")),),
         settings=Settings(
             subnet=config.subnet,
             resolver=_resolver(),
@@ -140,8 +140,11 @@ def build(config: Config, host: Host) -> Daemon:
     return Daemon(config, engine, store, supervisor, doors, network, threading.Event())
 
 
-def _finding(subject: str, level: str, text: str) -> Finding:
-    return Finding(subject=subject, level=level, text=text)
+def _findings(subject: str, problems: list[tuple[str, str]], well: str) -> list[Finding]:
+    """A driver's (what, what to do), or that all is well."""
+    if not problems:
+        return [Finding(subject=subject, level="ok", text=well)]
+    return [Finding(subject=subject, level="warning", text=text, fix=fix) for text, fix in problems]
 
 
 def _resolver() -> str:

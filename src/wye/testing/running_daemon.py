@@ -1,0 +1,144 @@
+"""A real daemon in a process of its own, with a root of its own, for tests and benchmarks.
+
+It is the daemon that people run, on real btrfs, crun and nftables; only the places are others. Killed with SIGKILL it
+leaves everything as a crash would, and `start` brings it back. `close` stops the daemon and leaves its root, so
+that images need not be made again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from wye.api.client import Client, connect
+from wye.errors import Unavailable
+from wye.host import Host
+
+_START_S = 60.0
+_STOP_S = 60.0
+
+
+class Popen(Protocol):
+    """What `Host.spawn` answers with, as far as it matters here."""
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, sig: int) -> None: ...
+
+    @property
+    def returncode(self) -> Any: ...
+
+
+class RunningDaemon:
+    """`instance` (1 to 6 letters) keeps its interfaces and firewall table apart from other daemons'."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        instance: str,
+        uplinks: str = "100.72.0.0/16",
+        pool_bytes: str = "12GiB",
+        ports: tuple[int, int] = (21000, 28999),
+        command: Sequence[str] = ("-m", "wye.daemon.main"),
+        settings: dict[str, str] | None = None,
+    ) -> None:
+        self.root, self.run, self.log = root, root / "run", root / "log"
+        self.socket = self.run / "wye.sock"
+        self.command = tuple(command)
+        self.settings = {
+            "WYE_ROOT": str(root),
+            "WYE_RUN": str(self.run),
+            "WYE_LOG": str(self.log),
+            "WYE_INSTANCE": instance,
+            "WYE_UPLINKS": uplinks,
+            "WYE_POOL_BYTES": pool_bytes,
+            "WYE_PORT_FIRST": str(ports[0]),
+            "WYE_PORT_LAST": str(ports[1]),
+            "WYE_COLLECT_INTERVAL_S": "3600",
+            **(settings or {}),
+        }
+        self._host = Host()
+        self._client: Client | None = None
+        self.process: Popen | None = None
+
+    def start(self, *arguments: str) -> Client:
+        """Starts it and waits until it answers. Raises Unavailable with the log's end if it does not."""
+        for directory in (self.root, self.run, self.log):
+            directory.mkdir(parents=True, exist_ok=True)
+        self._client = None
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("WYE_")}
+        with (self.log / "daemon.log").open("ab") as log:
+            self.process = self._host.spawn(
+                "test:daemon",
+                [sys.executable, *self.command, *arguments],
+                stdout=log,
+                stderr=log,
+                env={**inherited, **self.settings},
+            )
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise Unavailable(f"the daemon ended with {self.process.returncode}:\n{self.log_tail()}")
+            try:
+                return self.client
+            except Unavailable:
+                time.sleep(0.02)
+        raise Unavailable(f"the daemon does not answer:\n{self.log_tail()}")
+
+    @property
+    def client(self) -> Client:
+        if self._client is None:
+            self._client = connect(f"unix://{self.socket}")
+        return self._client
+
+    def new_client(self) -> Client:
+        """A connection of its own, for another thread."""
+        return connect(f"unix://{self.socket}")
+
+    def kill(self) -> None:
+        """As a crash would: SIGKILL, nothing else."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def wait_for_death(self, timeout_s: float) -> int | None:
+        """Its exit status; None if it still lives then."""
+        deadline = time.monotonic() + timeout_s
+        while self.process is not None:
+            status = self.process.poll()
+            if status is not None:
+                self.process = None
+                return status
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(0.01)
+        return None
+
+    def close(self) -> None:
+        """Stops the daemon; its services go on, its root stays."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+            if self.wait_for_death(_STOP_S) is None:
+                self.kill()
+
+    def log_tail(self, lines: int = 30) -> str:
+        try:
+            text = (self.log / "daemon.log").read_text(errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def discard_everything(self) -> None:
+        """All environments, forks first."""
+        found = sorted(self.client.environments(), key=lambda each: each.source is None)
+        for environment in found:
+            self.client.discard(environment.name, confirm_production=True)
