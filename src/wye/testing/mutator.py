@@ -1,4 +1,7 @@
-"""Random changes to a file tree, of every sort that a process can make."""
+"""Random changes to a file tree, of every sort that a process can make: what tells changes apart is tried with it.
+
+The same seed makes the same changes. It follows no symbolic link that it made, so it stays below its root.
+"""
 
 from __future__ import annotations
 

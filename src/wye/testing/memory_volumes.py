@@ -1,0 +1,181 @@
+"""A pool without btrfs, for tests that need no root: `wye.interfaces.Volumes` on plain directories.
+
+A snapshot copies every byte, so trees should be small; a limit is remembered and not enforced; a snapshot can be
+written to by whoever means harm. All else is as in the real pool, labels of effects included, and held to it by the
+same contract suite.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import threading
+from pathlib import Path
+
+from wye.drivers.btrfs import compare
+from wye.drivers.btrfs.tree import Tree
+from wye.errors import BadRequest, Conflict, NotFound, Unavailable
+from wye.host import Host
+from wye.interfaces import PathChange
+from wye.model import ID, EnvironmentId, SnapshotId, Usage
+
+
+class MemoryVolumes:
+    """Keeps everything below `root`; what is there at the start is found again."""
+
+    def __init__(self, root: Path, host: Host | None = None) -> None:
+        self._root = root
+        self._host = host or Host()
+        self._open = False
+        self._lock = threading.Lock()
+        self._limits: dict[str, int | None] = {}
+        self._inherited: dict[str, int] = {}
+
+    def open(self) -> None:
+        for name in ("images", "environments", "snapshots"):
+            self._host.make_directory("pool:lay-out", self._root / name, mode=0o711)
+            for draft in (self._root / name).glob(".*"):
+                shutil.rmtree(draft)
+        self._open = True
+
+    def close(self) -> None:
+        self._open = False
+
+    def create(self, environment: EnvironmentId) -> None:
+        with self._lock:
+            place = self._vacant("environment", environment)
+            self._host.at("pool:create")
+            draft = place.with_name(f".{environment}")
+            for name in ("volumes", "layers"):
+                (draft / name).mkdir(parents=True)
+            draft.rename(place)
+
+    def snapshot(self, environment: EnvironmentId, snapshot: SnapshotId) -> None:
+        with self._lock:
+            source, place = self._there("environment", environment), self._vacant("snapshot", snapshot)
+            self._host.at("pool:snapshot")
+            _copy(source, place)
+
+    def fork(self, snapshot: SnapshotId, environment: EnvironmentId, *, limit_bytes: int | None = None) -> None:
+        with self._lock:
+            source, place = self._there("snapshot", snapshot), self._vacant("environment", environment)
+            self._host.at("pool:fork")
+            _copy(source, place)
+            self._limits[environment] = limit_bytes
+            self._inherited[environment] = _bytes_below(place)
+
+    def delete_environment(self, environment: EnvironmentId) -> None:
+        self._delete("pool:delete-environment", self.environment_path(environment))
+        self._limits.pop(environment, None)
+        self._inherited.pop(environment, None)
+
+    def delete_snapshot(self, snapshot: SnapshotId) -> None:
+        self._delete("pool:delete-snapshot", self.snapshot_path(snapshot))
+
+    def environments(self) -> frozenset[EnvironmentId]:
+        return frozenset(EnvironmentId(name) for name in self._names("environments"))
+
+    def snapshots(self) -> frozenset[SnapshotId]:
+        return frozenset(SnapshotId(name) for name in self._names("snapshots"))
+
+    def environment_path(self, environment: EnvironmentId) -> Path:
+        return self._path("environment", environment)
+
+    def snapshot_path(self, snapshot: SnapshotId) -> Path:
+        return self._path("snapshot", snapshot)
+
+    def changes(self, base: SnapshotId, new: SnapshotId) -> list[PathChange]:
+        with (
+            contextlib.closing(Tree(self._host, self._there("snapshot", base))) as before,
+            contextlib.closing(Tree(self._host, self._there("snapshot", new))) as after,
+        ):
+            return compare.walk(before, after)
+
+    def usage(self, environment: EnvironmentId) -> Usage:
+        own = _bytes_below(self._there("environment", environment)) - self._inherited.get(environment, 0)
+        return Usage(exclusive_bytes=max(own, 0), limit_bytes=self._limits.get(environment))
+
+    def limit(self, environment: EnvironmentId, limit_bytes: int | None) -> None:
+        self._there("environment", environment)
+        self._limits[environment] = limit_bytes
+
+    def capacity(self) -> tuple[int, int]:
+        self._require_open()
+        disk = os.statvfs(self._root)
+        return (disk.f_blocks - disk.f_bavail) * disk.f_frsize, disk.f_blocks * disk.f_frsize
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise Unavailable(f"the pool is not mounted at {self._root}", hint="start the daemon again")
+
+    def _path(self, noun: str, name: str) -> Path:
+        if not ID.fullmatch(name):
+            raise BadRequest(f"{noun} {name!r}: an id is 12 lower-case letters and digits")
+        return self._root / f"{noun}s" / name
+
+    def _there(self, noun: str, name: str) -> Path:
+        place = self._path(noun, name)
+        self._require_open()
+        if not place.exists():
+            raise NotFound(f"there is no {noun} {name} in the pool")
+        return place
+
+    def _vacant(self, noun: str, name: str) -> Path:
+        place = self._path(noun, name)
+        self._require_open()
+        if place.exists():
+            raise Conflict(f"the {noun} {name} is in the pool already")
+        return place
+
+    def _names(self, directory: str) -> list[str]:
+        self._require_open()
+        return [entry.name for entry in (self._root / directory).iterdir() if ID.fullmatch(entry.name)]
+
+    def _delete(self, label: str, place: Path) -> None:
+        self._require_open()
+        with self._lock:
+            self._host.at(label)
+            draft = place.with_name(f".{place.name}")
+            with contextlib.suppress(FileNotFoundError):
+                place.rename(draft)
+                shutil.rmtree(draft)
+
+
+def _copy(source: Path, place: Path) -> None:
+    """All of a tree, hard links, special files and attributes included, under its name only when it is whole."""
+    draft = place.with_name(f".{place.name}")
+    linked: dict[int, str] = {}
+    draft.mkdir()
+    for directory, directories, files in os.walk(source):
+        target = draft / Path(directory).relative_to(source)
+        for name in (*directories, *files):
+            _copy_one(os.path.join(directory, name), os.path.join(target, name), linked)
+    for directory, _, _ in os.walk(source, topdown=False):
+        shutil.copystat(directory, draft / Path(directory).relative_to(source))
+    draft.rename(place)
+
+
+def _copy_one(source: str, target: str, linked: dict[int, str]) -> None:
+    found = os.lstat(source)
+    if found.st_ino in linked:
+        os.link(linked[found.st_ino], target, follow_symlinks=False)
+        return
+    if stat.S_ISDIR(found.st_mode):
+        os.mkdir(target)
+    elif stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode):
+        shutil.copyfile(source, target, follow_symlinks=False)
+    else:
+        os.mknod(target, found.st_mode, found.st_rdev)
+    if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
+        linked[found.st_ino] = target
+    if os.geteuid() == 0:
+        os.chown(target, found.st_uid, found.st_gid, follow_symlinks=False)
+    shutil.copystat(source, target, follow_symlinks=False)
+
+
+def _bytes_below(root: Path) -> int:
+    return sum(
+        os.lstat(os.path.join(directory, name)).st_size for directory, _, files in os.walk(root) for name in files
+    )
