@@ -45,21 +45,22 @@ def connect(
 ) -> Client:
     """A client of the daemon at `address`: "unix:///run/wye/wye.sock" (the default) or "http://host:port".
 
-    What is not given is taken from WYE_ADDRESS (or WYE_SOCKET, a path) and WYE_TOKEN. At the default address root
-    starts the daemon if it does not run, and `note` is told so. Raises BadRequest; Denied and Unavailable if the
-    daemon cannot be reached.
+    What is not given is taken from WYE_ADDRESS (or WYE_SOCKET, a path) and WYE_TOKEN; the default is in WYE_RUN, if
+    that is set, as the daemon's is. There root starts the daemon if it does not run, and `note` is told so. Raises
+    BadRequest; Denied and Unavailable if the daemon cannot be reached.
     """
-    chosen = (
-        address or os.environ.get("WYE_ADDRESS") or os.environ.get("WYE_SOCKET") or f"unix://{start.DEFAULT_SOCKET}"
-    )
+    run = Path(os.environ.get("WYE_RUN") or start.RUN)
+    usual = f"unix://{run / start.SOCKET}"
+    chosen = address or os.environ.get("WYE_ADDRESS") or os.environ.get("WYE_SOCKET") or usual
     transport = Transport(parse_address(chosen), token=token or os.environ.get("WYE_TOKEN"))
     client = Client(transport)
     try:
         found = client.version()
     except NotListening:
-        if transport.address.path != str(start.DEFAULT_SOCKET) or os.geteuid() != 0:
+        if str(transport.address) != usual or os.geteuid() != 0:
             raise
-        start.start(Host(), note=note or (lambda _: None))
+        log = Path(os.environ.get("WYE_LOG") or start.LOG)
+        start.start(Host(), run=run, log=log, note=note or (lambda _: None))
         found = client.version()
     if found.api != wire.API:
         raise Unsupported(

@@ -15,8 +15,10 @@ from wye.api.transport import Address, NotListening, open_socket
 from wye.errors import Unavailable
 from wye.host import Host
 
-DEFAULT_SOCKET = Path("/run/wye/wye.sock")
-LOG = Path("/var/log/wye/daemon.log")
+RUN = Path("/run/wye")
+LOG = Path("/var/log/wye")
+SOCKET = "wye.sock"
+LOG_FILE = "daemon.log"
 UNIT = Path("/etc/systemd/system/wye.service")
 SYSTEMD = Path("/run/systemd/system")
 """Exists where systemd is the init."""
@@ -59,52 +61,52 @@ def answers(address: Address) -> bool:
     return True
 
 
-def start(host: Host, *, note: Callable[[str], None]) -> None:
-    """Starts the daemon at the default address unless it runs, and returns once it answers.
+def start(host: Host, *, run: Path, log: Path, note: Callable[[str], None]) -> None:
+    """Starts the daemon whose socket is in the directory `run` unless it runs; returns once it answers.
 
-    `note` is told before the wait begins. Raises Unavailable with the end of the daemon's log.
+    Its output goes to a file in the directory `log`. `note` is told before the wait begins. Raises Unavailable
+    with the end of that file.
     """
-    address = Address(path=str(DEFAULT_SOCKET))
-    host.make_directory("client:start-daemon", DEFAULT_SOCKET.parent)
-    host.make_directory("client:start-daemon", LOG.parent)
-    with host.lock("client:start-daemon", DEFAULT_SOCKET.parent / "start.lock"):
+    address = Address(path=str(run / SOCKET))
+    host.make_directory("client:start-daemon", run, mode=0o711)
+    host.make_directory("client:start-daemon", log, mode=0o750)
+    with host.lock("client:start-daemon", run / "start.lock"):
         if answers(address):
             return
         note("starting the daemon")
-        if unit_installed():
+        if run == RUN and unit_installed():
             host.run("client:start-daemon", ["systemctl", "start", "wye.service"])
-            _wait(host, address, lambda: None)
+            _wait(host, address, lambda: None, lambda: "  see: journalctl -u wye")
             return
-        with LOG.open("ab") as log:
+        path = log / LOG_FILE
+        with path.open("ab") as output:
+            began = output.tell()
             process = host.spawn(
-                "client:start-daemon", [sys.executable, "-m", "wye.daemon.main"], stdout=log, stderr=log, cwd="/"
+                "client:start-daemon", [sys.executable, "-m", "wye.daemon.main"], stdout=output, stderr=output, cwd="/"
             )
-        _wait(host, address, process.poll)
+        _wait(host, address, process.poll, lambda: _tail(path, began))
 
 
-def _wait(host: Host, address: Address, ended: Callable[[], int | None]) -> None:
+def _wait(host: Host, address: Address, ended: Callable[[], int | None], said: Callable[[], str]) -> None:
     deadline = host.monotonic() + _START_TIMEOUT_S
     while not answers(address):
         status = ended()
         if status is not None:
-            raise Unavailable(f"the daemon ended at once with status {status}:\n{log_tail()}", hint=f"see {LOG}")
+            raise Unavailable(f"the daemon ended at once with status {status}:\n{said()}")
         if host.monotonic() > deadline:
             raise Unavailable(
-                f"the daemon does not answer after {_START_TIMEOUT_S:g} s:\n{log_tail()}",
-                hint=f"it may still be starting; see {LOG}",
+                f"the daemon does not answer after {_START_TIMEOUT_S:g} s:\n{said()}",
+                hint="it may still be starting: see 'wye daemon status'",
             )
         host.sleep(_POLL_S)
 
 
-def log_tail() -> str:
-    """The last lines of the daemon's log, indented; of the journal where systemd runs it, only a pointer there."""
-    if unit_installed():
-        return "  see: journalctl -u wye"
-    try:
-        lines = LOG.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
-    except OSError as error:
-        return f"  no log: {error.strerror}"
-    return "\n".join(f"  {line}" for line in lines) or "  its log is empty"
+def _tail(path: Path, began: int) -> str:
+    """The last lines of the log, but nothing from before byte `began`."""
+    with path.open("rb") as file:
+        file.seek(began)
+        lines = file.read().decode(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
+    return "\n".join(f"  {line}" for line in lines) or f"  it said nothing in {path}"
 
 
 # ---------------------------------------------------------------- systemd

@@ -148,7 +148,7 @@ def guarded(verb: Callable[[], T]) -> T:
         return verb()
     except WyeError:
         raise
-    except Exception as error:  # noqa: BLE001  the boundary of a task: a bug is told to the caller, with its number
+    except Exception as error:  # the boundary of a task: a bug is told with its number
         raise mishap(error) from error
 
 

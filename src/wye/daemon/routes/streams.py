@@ -19,7 +19,9 @@ from wye.model import Event
 router = APIRouter(prefix="/v1", tags=["streams"])
 
 _POLL_S = 0.25
-_NDJSON: dict[int | str, dict[str, Any]] = {200: {"content": {"application/x-ndjson": {}}, "description": "A line each"}}
+_NDJSON: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/x-ndjson": {}}, "description": "A line each"}
+}
 
 
 @router.get("/environments/{name}/logs", response_model=wire.LogLine, responses=_NDJSON)
