@@ -104,7 +104,7 @@ class SqliteStore:
         return object_id
 
     def get(self, object_id: ObjectId) -> bytes:
-        rows = self._read("SELECT data FROM objects WHERE id = ?", object_id)
+        rows = self._read("SELECT CAST(data AS BLOB) FROM objects WHERE id = ?", object_id)
         if not rows:
             raise objects.missing(object_id)
         data: bytes = rows[0][0]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import inspect
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from typing import Any
 
 from wye.errors import BadRequest, InvariantError
 from wye.host import Host, OperationFailed
+
+_FAULT = re.compile(r"(kill|fail)(-after)?:([^:].*?)(?::([1-9][0-9]*))?(?<!:0)")
 
 
 class FaultyHost(Host):
@@ -61,17 +64,19 @@ class FaultyHost(Host):
     def from_text(cls, text: str, real: Host | None = None) -> FaultyHost:
         """For a process that is told on its command line: "kill:LABEL", "fail:LABEL", "kill-after:LABEL",
         "fail-after:LABEL", each with ":N" for the Nth time; or "record:/path". Raises BadRequest."""
-        what, _, rest = text.partition(":")
-        if what == "record" and rest:
-            return cls(real, record_to=Path(rest))
-        verb, _, when = what.partition("-")
-        label, _, last = rest.rpartition(":")
-        nth = int(last) if label and last.isdigit() else 1
-        label = label if label and last.isdigit() else rest
-        if verb not in ("kill", "fail") or when not in ("", "after") or not label or nth < 1:
+        if text.startswith("record:/"):
+            return cls(real, record_to=Path(text.removeprefix("record:")))
+        found = _FAULT.fullmatch(text)
+        if found is None:
             raise BadRequest(f"{text!r} is no fault", hint="for example kill:fork:snapshot:2 or fail-after:fork:mount")
-        at = {f"{verb}_at": label}
-        return cls(real, nth=nth, after=when == "after", **at)  # type: ignore[arg-type]
+        verb, after, label, nth = found.groups()
+        return cls(
+            real,
+            fail_at=label if verb == "fail" else None,
+            kill_at=label if verb == "kill" else None,
+            nth=int(nth or 1),
+            after=after is not None,
+        )
 
     @property
     def has_fired(self) -> bool:
