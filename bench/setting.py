@@ -1,0 +1,125 @@
+"""The daemon that is measured, and the projects that it runs. Kept between runs, so that images are made once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+
+from wye.api.client import Client
+from wye.api.wire import EnvironmentView
+from wye.testing.running_daemon import RunningDaemon
+
+ROOT = Path(os.environ.get("WYE_BENCH_ROOT", "/var/lib/wye-bench"))
+SHOP = Path(__file__).parents[1] / "examples" / "shop"
+
+POSTGRES = """
+name: bench
+services:
+  db:
+    image: wye/postgres
+    environment: {POSTGRES_PASSWORD: bench, POSTGRES_HOST_AUTH_METHOD: trust}
+    command: ["postgres", "-c", "shared_buffers=32MB", "-c", "max_connections=20"]
+    volumes: ["data:/var/lib/postgresql/data"]
+    ports: ["127.0.0.1::5432"]
+    healthcheck: {test: [CMD, pg_isready, -q, -U, postgres, -h, 127.0.0.1], interval: 30s, retries: 20}
+volumes: {data: {}}
+"""
+
+FILES = """
+name: bench
+services:
+  box:
+    image: wye/base
+    command: ["sleep", "infinity"]
+    volumes: ["data:/data"]
+volumes: {data: {}}
+"""
+
+
+@contextlib.contextmanager
+def daemon(pool: str = "24GiB") -> Iterator[RunningDaemon]:
+    """Started, empty, with our images in it."""
+    running = RunningDaemon(ROOT, instance="wyebch", uplinks="100.74.0.0/16", pool_bytes=pool, ports=(21000, 27999))
+    running.start()
+    try:
+        running.discard_everything()
+        yield running
+        running.discard_everything()
+        running.client.collect()
+    finally:
+        running.close()
+
+
+def up(running: RunningDaemon, compose: str, tmp: Path = Path("/tmp/wye-bench")) -> EnvironmentView:
+    tmp.mkdir(exist_ok=True)
+    (tmp / "compose.yaml").write_text(compose)
+    return running.client.up(tmp, environment={}).environment
+
+
+def port(environment: EnvironmentView, key: str) -> int:
+    return next(each.host_port for each in environment.ports if each.key == key)
+
+
+def dsn(environment: EnvironmentView, key: str = "db/5432/tcp") -> str:
+    return f"host=127.0.0.1 port={port(environment, key)} user=postgres dbname=postgres connect_timeout=2"
+
+
+def until_answers(conninfo: str, query: str = "select 1", timeout_s: float = 30.0) -> None:
+    """Returns at the first answer. Tries without a pause: a refused connection costs little."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            with psycopg.connect(conninfo, autocommit=True) as connection:
+                connection.execute(query)
+                return
+        except psycopg.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.001)
+
+
+@contextlib.contextmanager
+def write_load(conninfo: str, *, pause_s: float = 0.002) -> Iterator[list[tuple[float, float]]]:
+    """A client that inserts and updates all the time. Yields its (moment, seconds) list; negative seconds: failed."""
+    times: list[tuple[float, float]] = []
+    ended = threading.Event()
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute("create table if not exists load (id bigserial primary key, at timestamptz, n int)")
+
+    def work() -> None:
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            while not ended.wait(pause_s):
+                began = time.perf_counter()
+                try:
+                    connection.execute("insert into load (at, n) values (now(), 1)")
+                    connection.execute("update load set n = n + 1 where id = (select max(id) from load)")
+                    times.append((began, time.perf_counter() - began))
+                except psycopg.Error:
+                    times.append((began, -1.0))
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        yield times
+    finally:
+        ended.set()
+        worker.join()
+
+
+def volume_path(running: RunningDaemon, environment: EnvironmentView) -> Path:
+    return running.root / "pool" / "environments" / environment.id
+
+
+def forks(client: Client) -> list[str]:
+    return [environment.name for environment in client.environments() if environment.source is not None]
+
+
+def discard_forks(client: Client) -> None:
+    for name in forks(client):
+        client.discard(name)
