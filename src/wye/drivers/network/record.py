@@ -57,15 +57,14 @@ class Record:
             found.add(("egress", self.uplink, ""))
         return frozenset(found)
 
-    def router_ports(self) -> dict[int, tuple[str, str, int]]:
-        """Port on the uplink -> (protocol, address, container port)."""
-        return {
-            self.ports[key]: (protocol, address, container) for key, address, container, protocol in self.shape.ports
+    def router_elements(self) -> frozenset[Element]:
+        """What it has in its own router's sets."""
+        ports = {
+            ("ports", f"{protocol} . {self.ports[key]}", f"{address} . {container}")
+            for key, address, container, protocol in self.shape.ports
         }
-
-    def router_egress(self) -> tuple[str, ...]:
-        """The addresses that may go out."""
-        return tuple(address for replica, address in self.shape.endpoints if replica in self.egress)
+        egress = {("egress", address, "") for replica, address in self.shape.endpoints if replica in self.egress}
+        return frozenset(ports | egress)
 
     def between(self, shape: NetworkShape, egress: tuple[str, ...]) -> Record:
         """What is there both now and once the network has the new shape."""

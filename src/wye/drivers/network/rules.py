@@ -10,10 +10,10 @@ are. Anti-spoofing is `fib`: a packet from an uplink must bear the one address t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-ROUTER_TABLE = "wye"
+ROUTER_TABLE = "ip wye"
 BRIDGE = "bridge"
 UPLINK = "uplink"
 
@@ -46,13 +46,7 @@ class HostRules:
         return f"table inet {self.table}\ndelete table inet {self.table}\n"
 
     def change(self, old: frozenset[Element], new: frozenset[Element]) -> str:
-        """Takes the elements from `old` to `new`; empty if nothing changes."""
-        lines = []
-        for name, key, _ in sorted(old - new):
-            lines.append(f"delete element inet {self.table} {name} {{ {key} }}\n")
-        for name, key, value in sorted(new - old):
-            lines.append(f"add element inet {self.table} {name} {{ {key}{' : ' + value if value else ''} }}\n")
-        return "".join(lines)
+        return change(f"inet {self.table}", old, new)
 
     def _text(self) -> str:
         ours = f'"{self.prefix}*"'
@@ -123,21 +117,11 @@ class HostRules:
 """
 
 
-def router_rules(ports: Mapping[int, tuple[str, str, int]], egress: Iterable[str]) -> str:
-    """Replaces an environment's own table. `ports`: port on the uplink -> (protocol, address, container port);
-    `egress`: addresses of the services that may go out."""
-    known = ", ".join(
-        f"{protocol} . {number} : {address} . {container}"
-        for number, (protocol, address, container) in sorted(ports.items())
-    )
-    allowed = ", ".join(sorted(egress))
-    known = f"elements = {{ {known} }}" if known else ""
-    allowed = f"elements = {{ {allowed} }}" if allowed else ""
-    return f"""table ip {ROUTER_TABLE}
-delete table ip {ROUTER_TABLE}
-table ip {ROUTER_TABLE} {{
-  map ports {{ type inet_proto . inet_service : ipv4_addr . inet_service; {known} }}
-  set egress {{ type ipv4_addr; {allowed} }}
+def router_rules() -> str:
+    """An environment's own table, for a namespace that has none."""
+    return f"""table {ROUTER_TABLE} {{
+  map ports {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
+  set egress {{ type ipv4_addr; }}
   chain published {{
     type nat hook prerouting priority dstnat; policy accept;
     iifname "{UPLINK}" meta l4proto {{ tcp, udp }} dnat ip to meta l4proto . th dport map @ports
@@ -162,3 +146,19 @@ table ip {ROUTER_TABLE} {{
   }}
 }}
 """
+
+
+def change(table: str, old: frozenset[Element], new: frozenset[Element]) -> str:
+    """Takes the elements of a table's sets from `old` to `new`; empty if nothing changes. Exactly the difference:
+    emptying a set, or replacing its table, would make the kernel wait 10 to 15 ms."""
+    gone = [f"delete element {table} {name} {{ {key} }}\n" for name, key, _ in sorted(old - new)]
+    added = [
+        f"add element {table} {name} {{ {key}{' : ' if value else ''}{value} }}\n"
+        for name, key, value in sorted(new - old)
+    ]
+    return "".join(gone + added)
+
+
+def empty_router_sets() -> str:
+    """For a router of which nobody knows what its sets hold."""
+    return f"flush map {ROUTER_TABLE} ports\nflush set {ROUTER_TABLE} egress\n"

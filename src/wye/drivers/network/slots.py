@@ -14,7 +14,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,23 +118,45 @@ class Slots:
         finally:
             os.close(outside)
 
-    def lower(self, slot: Slot) -> None:
-        """Takes the slot's link down: nothing passes from now on."""
+    def demolish(self, *slots: Slot, sent: bool = True) -> None:
+        """Removes all of them and gives their numbers back, once the links are down and connection tracking has
+        forgotten the addresses: who gets a number next must not get its connections. The kernel frees the rest by
+        itself. `sent`: connections may have gone out too. One that fails does not keep the others; raises the first
+        failure."""
         outside = Netlink()
         try:
-            self._send(outside, "network:lower-uplink", netlink.set_link(slot.link, up=False))
+            lowered = [netlink.set_link(slot.link, up=False) for slot in slots]
+            self._send(outside, "network:lower-uplinks", *lowered)
         finally:
             outside.close()
+        failures: list[WyeError] = []
+        for slot in slots:
+            try:
+                self._remove(slot, sent)
+            except WyeError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
-    def demolish(self, slot: Slot) -> None:
-        """Removes all of it and gives the number back. The link is down when this returns, so nothing passes; the
-        kernel frees what is left by itself."""
-        self.lower(slot)
+    def _remove(self, slot: Slot, sent: bool) -> None:
         self.forget_services(slot, keep=())
         namespaces.forget(self._host, slot.router)
+        self.forget_connections(slot, sent=sent)
         self._host.remove_tree("network:remove-slot", slot.directory)
         with self._lock:
             self._claimed.discard(slot.number)
+
+    def forget_connections(self, slot: Slot, *, received: bool = True, sent: bool = True) -> None:
+        """Cuts the connections that came in, or went out, through the slot's uplink. Each takes a walk through the
+        kernel's table, 5 ms, unless that is empty."""
+        address = netlink.Flow(source=slot.address)
+        requests = [netlink.forget_connections(answered=address)] if received else []
+        requests += [netlink.forget_connections(asked=address)] if sent else []
+        tracking = Netlink(netlink.NETFILTER)
+        try:
+            self._send(tracking, "network:forget-connections", *requests)
+        finally:
+            tracking.close()
 
     def forget_services(self, slot: Slot, *, keep: Collection[str]) -> None:
         """Takes away the names of all service namespaces but those of the replicas in `keep`."""
@@ -143,11 +165,11 @@ class Slots:
                 if name not in keep:
                     namespaces.forget(self._host, slot.service(name))
 
-    def change(self, slot: Slot, old: Mapping[str, int], between: Record, after: Record) -> None:
-        """Makes the slot what `after` says. `old`: the numbers of links that may be there; those that `between` does
-        not name, and names of unknown namespaces, go first. Repeating it is harmless."""
+    def change(self, slot: Slot, old: Record, between: Record, after: Record) -> None:
+        """Takes the slot from `old` to `after`, leaving alone what `between` says is in both. If `old` is not settled,
+        more may be there than it says; that goes too."""
         self.forget_services(slot, keep=between.links)
-        gone = set(old.values()) | set(after.links.values())
+        gone = set(old.links.values()) | set(after.links.values())
         gone -= set(between.links.values())
         added = [endpoint for endpoint in after.shape.endpoints if endpoint[0] not in between.links]
 
@@ -156,37 +178,32 @@ class Slots:
             router = Netlink()
             try:
                 self._send(router, "network:remove-links", *(netlink.delete_link(_port(n)) for n in sorted(gone)))
-                self.load_router(after)
+                if text := _router_change(old, after):
+                    self._rule("network:router-sets", text)
                 self._add_services(slot, router, after, added)
             finally:
                 router.close()
 
         namespaces.aside(inside)
 
-    def load_router(self, record: Record) -> None:
-        """Replaces the rules of the router in whose namespace the calling thread is."""
-        nftables = Nftables()
-        try:
-            self._host.at("network:router-rules")
-            nftables.run(rules.router_rules(record.router_ports(), record.router_egress()))
-        finally:
-            nftables.close()
-
-    def set_egress(self, slot: Slot, record: Record) -> None:
-        """Makes the router's rules what `record` says."""
+    def set_router(self, slot: Slot, old: Record, new: Record) -> None:
+        """Takes the router's sets from what `old` says to what `new` says."""
+        text = _router_change(old, new)
 
         def inside() -> None:
             namespaces.enter(self._host, slot.router)
-            self.load_router(record)
+            self._rule("network:router-sets", text)
 
-        namespaces.aside(inside)
+        if text:
+            namespaces.aside(inside)
 
     # ------------------------------------------------------------ inside
 
     def _build_inside(self, slot: Slot, record: Record, outside: int) -> None:
         namespaces.make(self._host, slot.router)
         namespaces.set_kernel(self._host, "network:router-settings", _ROUTER)
-        self.load_router(record)
+        sets = rules.change(rules.ROUTER_TABLE, frozenset(), record.router_elements())
+        self._rule("network:router-rules", rules.router_rules() + sets)
         router = Netlink()
         try:
             self._send(
@@ -270,6 +287,15 @@ class Slots:
         finally:
             outside.close()
 
+    def _rule(self, label: str, text: str) -> None:
+        """In the namespace of the calling thread."""
+        nftables = Nftables()
+        try:
+            self._host.at(label)
+            nftables.run(text)
+        finally:
+            nftables.close()
+
     def _send(self, socket: Netlink, label: str, *requests: netlink.Request) -> None:
         if not requests:
             return
@@ -289,6 +315,12 @@ class Slots:
 def hardware_address(ip: str) -> bytes:
     """A locally administered one that follows from a private address."""
     return b"\x0a\x77" + ipaddress.IPv4Address(ip).packed
+
+
+def _router_change(old: Record, new: Record) -> str:
+    if old.settled:
+        return rules.change(rules.ROUTER_TABLE, old.router_elements(), new.router_elements())
+    return rules.empty_router_sets() + rules.change(rules.ROUTER_TABLE, frozenset(), new.router_elements())
 
 
 def _port(number: int) -> str:
