@@ -10,12 +10,6 @@ Frames have chained checksums, so recovery keeps an unbroken run from the start:
 without the earlier ones. A checkpoint syncs the log before it moves pages and the database before the log is
 used again. So it is enough to switch `PRAGMA synchronous` between transactions (inside one it is refused).
 Sources: sqlite.org/pragma.html#pragma_synchronous, sqlite.org/wal.html, sqlite.org/fileformat2.html#walformat.
-
-A commit that changes no page is not synced, and SQLite drops an UPDATE to the same value; `_swap` therefore
-always writes its row. When fdatasync itself fails the kernel may have dropped the pages, and a later sync would
-say yes to a log with a hole; the store then refuses all further writes until it is opened anew.
-
-One connection writes and one reads, each behind a lock, so that a reader never waits for somebody's disk.
 """
 
 from __future__ import annotations
@@ -66,9 +60,10 @@ class StoreDamaged(WyeError):
 class SqliteStore:
     """Objects and Refs in the file `path` (and `path`-wal, `path`-shm beside it), made if it is not there.
 
-    Safe to use from several threads, and by several processes at once. Its file is readable by its owner
-    only: specs hold secrets. Raises StoreDamaged, DiskFull, Unsupported for a newer schema, and Unavailable
-    when another process holds the file for more than 10 s.
+    Safe to use from several threads, and by several processes at once: one connection writes and one reads, each
+    behind a lock, so that a reader never waits for somebody's disk. The file is readable by its owner only: specs
+    hold secrets. Raises StoreDamaged, DiskFull, Unsupported for a newer schema, and Unavailable when another
+    process holds the file for more than 10 s.
     """
 
     def __init__(self, host: Host, path: Path) -> None:
@@ -208,6 +203,7 @@ class SqliteStore:
     def _failure(self, label: str, error: sqlite3.Error) -> Exception:
         number = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE)
         if number in _SYNC_FAILED:
+            # The kernel may have dropped the pages: a later sync would say yes to a log with a hole in it.
             self._sync_failed = True
         if number in _FULL or (number in _NO_ROOM_FOR_INDEX and self._has_no_room()):
             return DiskFull(f"{label}: {self._path}: no room left", hint="make room on the disk of the state directory")
@@ -235,7 +231,8 @@ def _swap(connection: sqlite3.Connection, ref: str, expected: ObjectId | None, n
     found = ObjectId(row[0]) if row else None
     if found != expected:
         raise refs.RefConflict(ref, expected=expected, found=found)
-    # Written even where it is to go or stays as it is: only a commit that changes a page is synced.
+    # Written even where it is to go or stays as it is: SQLite syncs only a commit that changes a page, drops an
+    # UPDATE to the same value, and this commit must carry those before it.
     connection.execute("INSERT OR REPLACE INTO refs VALUES (?, ?)", (ref, new or ""))
     if new is None:
         connection.execute("DELETE FROM refs WHERE name = ?", (ref,))
