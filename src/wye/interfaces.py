@@ -241,6 +241,9 @@ class ContainerPlan:
     ulimits: dict[str, tuple[int, int]] = field(default_factory=dict)
     stop_signal: str = "SIGTERM"
     labels: dict[str, str] = field(default_factory=dict)
+    durable: bool = True
+    """Whether fsync on the container's layer reaches the disk (on volumes it always does). False is for what may lose
+    seconds of its layer in a power failure, such as a fork: ending it then never writes back the whole pool."""
 
     @property
     def id(self) -> str:

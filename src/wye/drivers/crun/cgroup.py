@@ -1,0 +1,197 @@
+"""Control groups: which hierarchy this machine has, what is in a container's group, and ending all of it.
+
+Three layouts exist. *Unified* (v2) is one tree. *Legacy* (v1) has a tree per controller. *Hybrid* has both, and there
+crun refuses every limit while the v2 tree still owns a controller ("drop all controllers from cgroupv2"): `prepare`
+mounts that controller's v1 tree, which takes it away from v2. Where that is refused too, `problem` says what to do.
+
+crun makes and limits the groups; this module only reads them, kills in them, and removes what crun left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from wye.drivers.crun import process
+from wye.errors import Unavailable, Unsupported
+from wye.host import MS_NODEV, MS_NOEXEC, MS_NOSUID, Host, OperationFailed
+
+ROOT = Path("/sys/fs/cgroup")
+_NEEDED = ("cpu", "memory", "pids")
+_EMPTY_WITHIN_S = 10.0
+_LOOK_EVERY_S = 0.001
+
+
+class Layout(StrEnum):
+    UNIFIED = "unified"
+    HYBRID = "hybrid"
+    LEGACY = "legacy"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What `diagnose` says of one subject: whether it is well, what is there, and what to do if it is not."""
+
+    subject: str
+    ok: bool
+    detail: str
+    hint: str | None = None
+
+
+class Cgroups:
+    """The groups below `parent` ("/wye/..."), a path in every hierarchy."""
+
+    def __init__(self, host: Host, parent: str, root: Path = ROOT) -> None:
+        self._host = host
+        self._parent = parent
+        self._root = root
+        if (root / "cgroup.controllers").exists():
+            self.layout = Layout.UNIFIED
+        elif (root / "unified" / "cgroup.controllers").exists():
+            self.layout = Layout.HYBRID
+        else:
+            self.layout = Layout.LEGACY
+
+    def path(self, container_id: str) -> str:
+        """As the OCI configuration wants it: absolute within each hierarchy."""
+        return f"{self._parent}/{container_id}"
+
+    # ------------------------------------------------------------ the machine
+
+    def prepare(self) -> None:
+        """Makes limits possible. Raises Unsupported where they are not."""
+        if self.layout is Layout.HYBRID:
+            for controller in self._owned_by_unified():
+                self._take_from_unified(controller)
+        missing = self._missing()
+        if missing:
+            raise Unsupported(
+                f"the cgroup controllers {', '.join(missing)} are not there", hint="boot with systemd's unified cgroups"
+            )
+
+    def diagnose(self) -> list[Finding]:
+        """For `wye doctor`. Changes nothing."""
+        owned = self._owned_by_unified() if self.layout is Layout.HYBRID else []
+        missing = self._missing()
+        layout = Finding("cgroup layout", True, self.layout.value)
+        if owned:
+            return [
+                layout,
+                Finding(
+                    "cgroup limits",
+                    False,
+                    f"on this hybrid machine the v2 tree owns {', '.join(owned)}, so crun refuses limits",
+                    f"mount -t cgroup -o {owned[0]} cgroup {self._root / owned[0]} (done at the first start)",
+                ),
+            ]
+        if missing:
+            return [layout, Finding("cgroup limits", False, f"no controller {', '.join(missing)}", "enable it at boot")]
+        return [layout, Finding("cgroup limits", True, "cpu, memory and pids")]
+
+    @property
+    def limits_swap(self) -> bool:
+        """Whether a limit on memory and swap together can be set."""
+        return self.layout is Layout.UNIFIED or (self._root / "memory" / "memory.memsw.limit_in_bytes").exists()
+
+    def _owned_by_unified(self) -> list[str]:
+        return (self._root / "unified" / "cgroup.controllers").read_text().split()
+
+    def _take_from_unified(self, controller: str) -> None:
+        target = self._root / controller
+        hint = f"mount -t cgroup -o {controller} cgroup {target}, or boot with systemd's unified cgroups"
+        try:
+            target.mkdir(exist_ok=True)
+            self._host.mount(
+                "cgroup:cure", "cgroup", target, "cgroup", flags=MS_NOSUID | MS_NODEV | MS_NOEXEC, options=controller
+            )
+        except (OSError, OperationFailed) as error:
+            if controller not in self._owned_by_unified():
+                return  # Somebody else mounted it at the same moment.
+            raise Unsupported(
+                f"crun refuses limits while the cgroup v2 tree owns {controller}, and it could not be taken: {error}",
+                hint=hint,
+            ) from error
+
+    def _missing(self) -> list[str]:
+        if self.layout is Layout.UNIFIED:
+            there = set((self._root / "cgroup.controllers").read_text().split())
+        else:
+            there = {name for name in _NEEDED if (self._root / name / "cgroup.procs").exists()}
+        return [name for name in _NEEDED if name not in there]
+
+    # ------------------------------------------------------------ one container
+
+    def processes(self, path: str) -> list[int]:
+        """The pids in a group; none if there is no such group."""
+        return [int(pid) for pid in (_read(self._tracker(path) / "cgroup.procs") or "").split()]
+
+    def kill(self, path: str) -> None:
+        """SIGKILL to all in a group, and waits until it is empty. Raises Unavailable if it does not get empty."""
+        self._host.at("delete:kill")
+        with contextlib.suppress(FileNotFoundError):
+            # In one go, forks under way included; kernels before 5.14 and v1 trees do not have it.
+            _write(self._tracker(path) / "cgroup.kill", "1")
+        deadline = self._host.monotonic() + _EMPTY_WITHIN_S
+        while left := self.processes(path):
+            if self._host.monotonic() > deadline:
+                raise Unavailable(f"{len(left)} processes of {path} do not end", hint=f"look at /proc/{left[0]}/stack")
+            for pid in left:
+                process.send(process.identify(pid), signal.SIGKILL)
+            self._host.sleep(_LOOK_EVERY_S)
+
+    def out_of_memory(self, path: str) -> bool:
+        """Whether the kernel killed a process of this group for want of memory."""
+        name = "memory.events" if self.layout is Layout.UNIFIED else "memory.oom_control"
+        counters = (line.split() for line in (_read(self._memory(path) / name) or "").splitlines())
+        return any(key == "oom_kill" and count != "0" for key, count in counters)
+
+    def memory_bytes(self, path: str) -> int | None:
+        name = "memory.current" if self.layout is Layout.UNIFIED else "memory.usage_in_bytes"
+        text = _read(self._memory(path) / name)
+        return None if text is None else int(text)
+
+    def remove(self, path: str) -> None:
+        """Removes an empty group from every hierarchy."""
+        self._host.at("delete:cgroup")
+        for hierarchy in self._hierarchies():
+            for below, _, _ in os.walk(hierarchy / path.lstrip("/"), topdown=False):
+                with contextlib.suppress(FileNotFoundError):
+                    os.rmdir(below)
+
+    def _hierarchies(self) -> list[Path]:
+        if self.layout is Layout.UNIFIED:
+            return [self._root]
+        return [Path(entry) for entry in os.scandir(self._root) if entry.is_dir(follow_symlinks=False)]
+
+    def _tracker(self, path: str) -> Path:
+        tree = {Layout.UNIFIED: "", Layout.HYBRID: "unified", Layout.LEGACY: "pids"}[self.layout]
+        return self._root / tree / path.lstrip("/")
+
+    def _memory(self, path: str) -> Path:
+        return self._root / ("" if self.layout is Layout.UNIFIED else "memory") / path.lstrip("/")
+
+
+def _read(path: Path) -> str | None:
+    """What a control file says, or None if its group is not there, or goes while it is read."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return None
+        raise
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes to a control file that is there. Raises FileNotFoundError, and never makes one."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
