@@ -10,12 +10,15 @@ from pathlib import Path
 
 from wye.drivers.images.catalogue import PREFIX, Catalogue
 from wye.drivers.images.debian import Debian
+from wye.drivers.images.layers import Limits
+from wye.drivers.images.registry import Registries
 from wye.drivers.images.shelf import Shelf
 from wye.errors import Unsupported
 from wye.host import Host
 from wye.interfaces import Report
 from wye.model import Build, Image
 
+_LIMITS = Limits()
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -31,11 +34,15 @@ class ImageStore:
         cache: Path,
         uid_base: int = 200_000,
         registries_insecure: frozenset[str] = LOOPBACK,
+        limits: Limits = _LIMITS,
     ) -> None:
         self._host = host
         self._cache = cache
         self._shelf = Shelf(host, directory, uid_base)
         self._catalogue = Catalogue(self._shelf, Debian(host, cache))
+        self._registries = Registries(
+            self._shelf, cache, insecure=registries_insecure, limits=limits, known=self._catalogue.names()
+        )
 
     def open(self) -> None:
         """Makes the directories and removes what was cut short. Called once at start.
@@ -47,7 +54,7 @@ class ImageStore:
     def resolve(self, reference: str, *, pull: bool, report: Report) -> Image:
         if reference.startswith(PREFIX):
             return self._catalogue.resolve(reference, pull=pull, report=report)
-        raise Unsupported(f"{reference}: OCI images are not there yet")
+        return self._registries.resolve(reference, pull=pull, report=report)
 
     def build(self, build: Build, *, report: Report) -> Image:
         raise Unsupported("builds are not there yet")
