@@ -39,8 +39,11 @@ class Shifted:
 
 
 def shift_tree(host: Host, label: str, root: Path, uid_base: int) -> Shifted:
-    """Shifts all of `root`, which nobody else may be writing to. Raises OperationFailed, DiskFull."""
+    """Shifts all of `root`, which nobody else may be writing to. Raises OperationFailed, DiskFull,
+    and BadRequest if the root itself is something else than a directory."""
     host.at(label)
+    if not stat.S_ISDIR(os.lstat(root).st_mode):
+        raise BadRequest("the image's root is not a directory")
     done = Shifted()
     seen: set[int] = set()
     try:

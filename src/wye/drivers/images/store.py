@@ -11,9 +11,9 @@ from pathlib import Path
 from wye.drivers.images.catalogue import PREFIX, Catalogue
 from wye.drivers.images.debian import Debian
 from wye.drivers.images.layers import Limits
+from wye.drivers.images.python_build import PythonBuilds
 from wye.drivers.images.registry import Registries
 from wye.drivers.images.shelf import Shelf
-from wye.errors import Unsupported
 from wye.host import Host
 from wye.interfaces import Report
 from wye.model import Build, Image
@@ -43,6 +43,9 @@ class ImageStore:
         self._registries = Registries(
             self._shelf, cache, insecure=registries_insecure, limits=limits, known=self._catalogue.names()
         )
+        self._builds = PythonBuilds(
+            self._shelf, lambda reference, report: self._catalogue.resolve(reference, pull=False, report=report)
+        )
 
     def open(self) -> None:
         """Makes the directories and removes what was cut short. Called once at start.
@@ -57,7 +60,7 @@ class ImageStore:
         return self._registries.resolve(reference, pull=pull, report=report)
 
     def build(self, build: Build, *, report: Report) -> Image:
-        raise Unsupported("builds are not there yet")
+        return self._builds.build(build, report=report)
 
     def rootfs(self, image: Image) -> Path:
         return self._shelf.rootfs(image.digest)
