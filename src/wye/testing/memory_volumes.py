@@ -7,11 +7,11 @@ same contract suite.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import stat
 import threading
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 from wye.drivers.btrfs import compare
@@ -87,11 +87,13 @@ class MemoryVolumes:
         return self._path("snapshot", snapshot)
 
     def changes(self, base: SnapshotId, new: SnapshotId) -> list[PathChange]:
-        with (
-            contextlib.closing(Tree(self._host, self._there("snapshot", base))) as before,
-            contextlib.closing(Tree(self._host, self._there("snapshot", new))) as after,
-        ):
-            return compare.walk(before, after)
+        with ExitStack() as stack:
+            trees = []
+            for snapshot in (base, new):
+                root = os.open(self._there("snapshot", snapshot), os.O_RDONLY | os.O_DIRECTORY)
+                stack.callback(os.close, root)
+                trees.append(stack.enter_context(closing(Tree(self._host, root))))
+            return compare.walk(*trees)
 
     def usage(self, environment: EnvironmentId) -> Usage:
         own = _bytes_below(self._there("environment", environment)) - self._inherited.get(environment, 0)
@@ -138,7 +140,7 @@ class MemoryVolumes:
         with self._lock:
             self._host.at(label)
             draft = place.with_name(f".{place.name}")
-            with contextlib.suppress(FileNotFoundError):
+            with suppress(FileNotFoundError):
                 place.rename(draft)
                 shutil.rmtree(draft)
 

@@ -12,7 +12,7 @@ import errno
 import mmap
 import os
 import stat
-from pathlib import Path
+from contextlib import closing
 
 from wye.drivers.btrfs import compare, ioctls, stream
 from wye.drivers.btrfs.tree import Tree
@@ -23,13 +23,12 @@ _WHOLE = (0, 1 << 63)
 _REFUSALS = (errno.EINVAL, errno.ENAMETOOLONG, errno.ENOMEM, errno.EOPNOTSUPP, errno.EUCLEAN)
 
 
-def between(host: Host, base_root: Path, new_root: Path) -> list[PathChange]:
-    """See `Volumes.changes`. Both must be read-only subvolumes of one file system.
+def between(host: Host, base_root: int, new_root: int) -> list[PathChange]:
+    """See `Volumes.changes`. Both are descriptors of read-only subvolumes of one file system.
 
     Extents may cover more than differs: a file that was replaced is one extent.
     """
-    base, new = Tree(host, base_root), Tree(host, new_root)
-    try:
+    with closing(Tree(host, base_root)) as base, closing(Tree(host, new_root)) as new:
         try:
             steps = _steps(host, base, new)
             return compare.judged(base, new, _candidates(host, base, new, steps))
@@ -37,11 +36,8 @@ def between(host: Host, base_root: Path, new_root: Path) -> list[PathChange]:
             if error.errno not in _REFUSALS:
                 raise
             return compare.walk(base, new)
-    except OSError as error:
-        raise host.failure("pool:changes", f"compare {base_root.name} with {new_root.name}", error) from error
-    finally:
-        base.close()
-        new.close()
+        except OSError as error:
+            raise host.failure("pool:changes", "compare two snapshots", error) from error
 
 
 def _steps(host: Host, base: Tree, new: Tree) -> stream.Steps:

@@ -130,10 +130,16 @@ class Pool:
     # ------------------------------------------------------------ what is in them
 
     def changes(self, base: SnapshotId, new: SnapshotId) -> list[PathChange]:
-        for snapshot in (base, new):
-            with self._subvolume(_SNAPSHOT, _checked(_SNAPSHOT, snapshot)):
-                pass
-        return changes.between(self._host, self.snapshot_path(base), self.snapshot_path(new))
+        with (
+            self._subvolume(_SNAPSHOT, _checked(_SNAPSHOT, base)) as base_root,
+            self._subvolume(_SNAPSHOT, _checked(_SNAPSHOT, new)) as new_root,
+        ):
+            try:
+                return changes.between(self._host, base_root, new_root)
+            except OperationFailed as error:
+                if error.errno == errno.EPERM:
+                    raise NotFound(f"the snapshot {base} or {new} has just been deleted") from error
+                raise self._explained(error) from error
 
     def usage(self, environment: EnvironmentId) -> Usage:
         with self._subvolume(_ENVIRONMENT, _checked(_ENVIRONMENT, environment)) as descriptor:

@@ -12,7 +12,6 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from pathlib import Path
 
 from wye.host import Host
 
@@ -21,17 +20,17 @@ _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 class Tree:
-    """The tree below `root`. Paths are bytes without a slash in front; b"" is the root. One thread at a time."""
+    """The tree below the directory open as `root`, which stays the caller's. Paths are bytes without a slash in front;
+    b"" is the root. One thread at a time."""
 
-    def __init__(self, host: Host, root: Path) -> None:
+    def __init__(self, host: Host, root: int) -> None:
         self._host = host
-        self.descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self.descriptor = root
         self._parent = b""
-        self._parent_descriptor: int | None = self.descriptor
+        self._parent_descriptor: int | None = root
 
     def close(self) -> None:
         self._forget_parent()
-        os.close(self.descriptor)
 
     def lstat(self, path: bytes) -> os.stat_result | None:
         """None if it is not there. Quick for many paths in a row that lie in the same directory."""
