@@ -32,6 +32,15 @@ class Chores:
                 self._thread.start()
             self._queue.put(chore)
 
+    def wait(self) -> None:
+        """Returns when all chores put so far are done."""
+        with self._lock:
+            if self._thread is None:
+                return
+            done = threading.Event()
+            self._queue.put(done.set)
+        done.wait()
+
     def close(self) -> None:
         """Returns when all chores are done."""
         with self._lock:

@@ -27,16 +27,11 @@ _DELETE_CONNECTIONS = 0x102
 _HEADER = struct.Struct("=IHHII")
 _LINK = struct.Struct("=BBHiII")
 _UP = 0x1
+_DOOMED = 0x77796521
+"""A link group, a number that nobody chooses by chance."""
 
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD, _IFLA_TX, _IFLA_RX = (
-    1,
-    3,
-    10,
-    18,
-    28,
-    31,
-    32,
-)
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 10, 18
+_IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_TX_QUEUES, _IFLA_RX_QUEUES = 27, 28, 31, 32
 _UNREACHABLE, _UNICAST, _TABLE_MAIN, _PROTOCOL_BOOT, _SCOPE_UNIVERSE = 7, 1, 254, 3, 0
 
 
@@ -131,7 +126,7 @@ def bridge(name: str, mac: bytes) -> Request:
 def veth(name: str, *, peer: str, namespace: int, mac: bytes = b"", master: int = 0) -> Request:
     """A pair: `name` here and up, `peer` in the namespace behind the descriptor and down. One queue each:
     the default is one for every possible CPU."""
-    one_queue = attribute(_IFLA_TX, 1) + attribute(_IFLA_RX, 1)
+    one_queue = attribute(_IFLA_TX_QUEUES, 1) + attribute(_IFLA_RX_QUEUES, 1)
     other = _link() + attribute(_IFLA_IFNAME, peer) + attribute(_IFLA_NET_NS_FD, namespace) + one_queue
     if mac:
         other += attribute(_IFLA_ADDRESS, mac)
@@ -142,10 +137,21 @@ def veth(name: str, *, peer: str, namespace: int, mac: bytes = b"", master: int 
     return _new_link(name, attributes_, up=True)
 
 
-def set_link(name: str, *, up: bool) -> Request:
-    body = _LINK.pack(0, 0, 0, 0, _UP if up else 0, _UP) + attribute(_IFLA_IFNAME, name)
-    ignore = frozenset() if up else frozenset({errno.ENODEV})
-    return Request(f"set link {name} {'up' if up else 'down'}", _NEWLINK, 0, body, ignore)
+def raise_link(name: str) -> Request:
+    body = _LINK.pack(0, 0, 0, 0, _UP, _UP) + attribute(_IFLA_IFNAME, name)
+    return Request(f"set link {name} up", _NEWLINK, 0, body)
+
+
+def doom_link(name: str) -> Request:
+    """Takes it down, and marks it for `delete_doomed_links`. Nothing happens if it is not there."""
+    body = _LINK.pack(0, 0, 0, 0, 0, _UP) + attribute(_IFLA_IFNAME, name) + attribute(_IFLA_GROUP, _DOOMED)
+    return Request(f"set link {name} down", _NEWLINK, 0, body, frozenset({errno.ENODEV}))
+
+
+def delete_doomed_links() -> Request:
+    """All of them in one go, for which the kernel waits once: 20 ms, where one by one takes 20 ms each."""
+    body = _link() + attribute(_IFLA_GROUP, _DOOMED)
+    return Request("delete links", _DELLINK, 0, body, frozenset({errno.ENODEV}))
 
 
 def delete_link(name: str) -> Request:

@@ -32,7 +32,6 @@ from wye.interfaces import Attachment, NetworkShape, Publication
 from wye.model import EnvironmentId
 
 _NOBODY = EnvironmentId("")
-_LEFTOVERS_S = 1.0
 _LONGEST_LINK_NAME = 15
 _PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 
@@ -79,27 +78,25 @@ class LinuxNetwork:
             uplinks=str(self._uplinks),
             guarded=self._forwarding.guarded(self._foreign_links),
         )
-        self._open = Register(self._host, self._slots, rules, records)
-        self._refuse_range(present=True)
-        self._forwarding.enable()
-        for number, record in records.items():
-            if not record.settled:
-                self._slots.forget_services(self._slots.slot(number), keep=record.links)
-        strays = [self._slots.slot(number) for number in self._slots.recall() if number not in records]
-        self._slots.demolish(*strays)
-        self._remove_leftover_links()
+        with contextlib.ExitStack() as undo:
+            register = Register(self._host, self._slots, rules, records)
+            undo.callback(register.close)
+            self._refuse_range(present=True)
+            self._forwarding.enable()
+            self._sweep(records)
+            undo.pop_all()
+        self._open = register
 
     def close(self) -> None:
         self._warm.close()
         self._chores.close()
         if self._open is not None:
-            self._remove_leftover_links()
             self._open.close()
             self._open = None
 
     def erase(self) -> None:
         """Takes away everything, environments' networks included, for those who uninstall. Implies close."""
-        for environment in self.environments():
+        for environment in self._register().environments():
             self.detach(environment)
         self._register().remove_table()
         self.close()
@@ -142,6 +139,8 @@ class LinuxNetwork:
                 self._detach(found[0])
 
     def environments(self) -> frozenset[EnvironmentId]:
+        """Waits until what was detached is gone: who asks wants to know what is left."""
+        self._chores.wait()
         return self._register().environments()
 
     def dial(self, environment: EnvironmentId, key: str) -> tuple[str, int]:
@@ -244,6 +243,15 @@ class LinuxNetwork:
             records[number] = record
         return records
 
+    def _sweep(self, records: Mapping[int, Record]) -> None:
+        """Removes what no record names."""
+        for number, record in records.items():
+            if not record.settled:
+                self._slots.forget_services(self._slots.slot(number), keep=record.links)
+        self._slots.demolish(*(self._slots.slot(number) for number in self._slots.recall() if number not in records))
+        kept = {self._slots.slot(number).link for number in records}
+        self._slots.remove_links(sorted(self._links() - self._foreign_links() - kept))
+
     def _forget_connections(self, old: Record, publications: Sequence[Publication]) -> None:
         """Cuts connections through ports that are published no longer, and UDP conversations that began before their
         port was published: both would otherwise go on to where they went."""
@@ -287,17 +295,6 @@ class LinuxNetwork:
 
     def _foreign_links(self) -> frozenset[str]:
         return frozenset(name for name in self._links() if not name.startswith(self._prefix))
-
-    def _remove_leftover_links(self) -> None:
-        """The kernel removes a link once its namespace is gone. One that is kept (by a mount namespace that was copied
-        meanwhile, say) is removed by hand; that takes 20 ms each, so it is worth waiting a little."""
-        kept = {self._slots.slot(number).link for number in self._register().numbers()}
-        until = self._host.monotonic() + _LEFTOVERS_S
-        while leftovers := [name for name in self._links() - kept if name.startswith(self._prefix)]:
-            if self._host.monotonic() > until:
-                self._ask("network:remove-links", *map(netlink.delete_link, leftovers))
-                return
-            self._host.sleep(0.005)
 
 
 def _subnet(shape: NetworkShape) -> tuple[str, str]:

@@ -30,7 +30,7 @@ SERVICE_LINK = "eth0"
 _EVERYWHERE = {"ipv6/conf/default/disable_ipv6": "1"}
 _ROUTER = {**_EVERYWHERE, "ipv4/ip_forward": "1", "ipv4/conf/all/send_redirects": "0"}
 _SERVICE = {**_EVERYWHERE, "ipv4/ip_unprivileged_port_start": "0", "ipv4/ping_group_range": "0 2147483647"}
-_LOOPBACK = netlink.set_link("lo", up=True)
+_LOOPBACK = netlink.raise_link("lo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,40 +118,43 @@ class Slots:
         finally:
             os.close(outside)
 
-    def demolish(self, *slots: Slot, sent: bool = True) -> None:
-        """Removes all of them and gives their numbers back, once the links are down and connection tracking has
+    def demolish(self, *slots: Slot) -> None:
+        """Removes all of them and gives their numbers back, once the links are gone and connection tracking has
         forgotten the addresses: who gets a number next must not get its connections. The kernel frees the rest by
-        itself. `sent`: connections may have gone out too. One that fails does not keep the others; raises the first
-        failure."""
-        outside = Netlink()
-        try:
-            lowered = [netlink.set_link(slot.link, up=False) for slot in slots]
-            self._send(outside, "network:lower-uplinks", *lowered)
-        finally:
-            outside.close()
+        itself. One that fails does not keep the others; raises the first failure."""
+        self.remove_links([slot.link for slot in slots])
         failures: list[WyeError] = []
         for slot in slots:
             try:
-                self._remove(slot, sent)
+                self._remove(slot)
             except WyeError as error:
                 failures.append(error)
         if failures:
             raise failures[0]
 
-    def _remove(self, slot: Slot, sent: bool) -> None:
+    def remove_links(self, names: Sequence[str]) -> None:
+        """Nothing passes through them from the first moment."""
+        outside = Netlink()
+        try:
+            self._send(outside, "network:lower-uplinks", *map(netlink.doom_link, names))
+            self._send(outside, "network:remove-uplinks", netlink.delete_doomed_links())
+        finally:
+            outside.close()
+
+    def _remove(self, slot: Slot) -> None:
         self.forget_services(slot, keep=())
         namespaces.forget(self._host, slot.router)
-        self.forget_connections(slot, sent=sent)
+        self.forget_connections(slot)
         self._host.remove_tree("network:remove-slot", slot.directory)
         with self._lock:
             self._claimed.discard(slot.number)
 
-    def forget_connections(self, slot: Slot, *, received: bool = True, sent: bool = True) -> None:
-        """Cuts the connections that came in, or went out, through the slot's uplink. Each takes a walk through the
-        kernel's table, 5 ms, unless that is empty."""
+    def forget_connections(self, slot: Slot, *, received: bool = True) -> None:
+        """Cuts the connections that went out, and those that came in, through the slot's uplink. Each takes a walk
+        through the kernel's table, 5 ms, unless that is empty."""
         address = netlink.Flow(source=slot.address)
-        requests = [netlink.forget_connections(answered=address)] if received else []
-        requests += [netlink.forget_connections(asked=address)] if sent else []
+        requests = [netlink.forget_connections(asked=address)]
+        requests += [netlink.forget_connections(answered=address)] if received else []
         tracking = Netlink(netlink.NETFILTER)
         try:
             self._send(tracking, "network:forget-connections", *requests)
@@ -255,7 +258,7 @@ class Slots:
                     "network:service-addresses",
                     _LOOPBACK,
                     netlink.address(link, address, _prefix_length(record)),
-                    netlink.set_link(SERVICE_LINK, up=True),
+                    netlink.raise_link(SERVICE_LINK),
                     netlink.default_route(record.shape.gateway, link),
                 )
         finally:
@@ -282,7 +285,7 @@ class Slots:
                 outside,
                 "network:raise-uplink",
                 netlink.address(self._index(outside, slot.link), slot.host_address, 31),
-                netlink.set_link(slot.link, up=True),
+                netlink.raise_link(slot.link),
             )
         finally:
             outside.close()
