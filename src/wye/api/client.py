@@ -41,13 +41,17 @@ _FINDINGS = TypeAdapter(tuple[wire.Finding, ...], config=_LAZY)
 
 
 def connect(
-    address: str | None = None, *, token: str | None = None, note: Callable[[str], None] | None = None
+    address: str | None = None,
+    *,
+    token: str | None = None,
+    may_start: bool = True,
+    note: Callable[[str], None] | None = None,
 ) -> Client:
     """A client of the daemon at `address`: "unix:///run/wye/wye.sock" (the default) or "http://host:port".
 
     What is not given is taken from WYE_ADDRESS (or WYE_SOCKET, a path) and WYE_TOKEN; the default is in WYE_RUN, if
-    that is set, as the daemon's is. There root starts the daemon if it does not run, and `note` is told so. Raises
-    BadRequest; Denied and Unavailable if the daemon cannot be reached.
+    that is set, as the daemon's is. There root starts the daemon if it does not run and `may_start`, and `note` is
+    told so. Raises BadRequest; Denied and Unavailable if the daemon cannot be reached.
     """
     run = Path(os.environ.get("WYE_RUN") or start.RUN)
     usual = f"unix://{run / start.SOCKET}"
@@ -57,7 +61,7 @@ def connect(
     try:
         found = client.version()
     except NotListening:
-        if str(transport.address) != usual or os.geteuid() != 0:
+        if not may_start or str(transport.address) != usual or os.geteuid() != 0:
             raise
         log = Path(os.environ.get("WYE_LOG") or start.LOG)
         start.start(Host(), run=run, log=log, note=note or (lambda _: None))

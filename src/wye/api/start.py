@@ -121,8 +121,9 @@ def unit_text() -> str:
     return _UNIT_TEXT.format(python=sys.executable)
 
 
-def install_unit(host: Host) -> bool:
+def install_unit() -> bool:
     """Writes the unit, and enables and starts it where systemd runs. Returns whether it does."""
+    host = Host()
     host.make_directory("client:install-unit", UNIT.parent)
     host.write_file("client:install-unit", UNIT, unit_text().encode())
     if not SYSTEMD.is_dir():

@@ -1,0 +1,133 @@
+"""wye diff: what an environment has changed since it was forked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from wye.api import wire
+from wye.cli import words
+from wye.cli.session import Environment, Json, quote_json, session_of
+from wye.cli.tables import harmless, show
+
+_LETTERS = {"added": ("A", "green"), "removed": ("D", "red"), "modified": ("M", "yellow")}
+
+
+def diff(
+    context: typer.Context,
+    environment: Environment,
+    against: Annotated[
+        str | None, typer.Argument(help="An environment or a revision; else what it was forked from.")
+    ] = None,
+    stat: Annotated[bool, typer.Option("--stat", help="Only count.")] = False,
+    offset: Annotated[int, typer.Option("--offset", min=0, help="Leave out so many files first.")] = 0,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=0, max=10_000, help="At most so many files.")] = 1000,
+    as_json: Json = False,
+) -> None:
+    """Show what differs: settings, databases (a line each), and files: A added, M modified, D deleted."""
+    session = session_of(context)
+    result = session.client.diff(environment, against=against, offset=offset, limit=limit)
+    session.show(result, lambda: show(*(stat_lines(result) if stat else lines(result, offset))))
+
+
+def lines(result: wire.DiffResult, offset: int = 0) -> Iterator[Text]:
+    yield heading(result)
+    if not (result.spec or result.places or result.total_files):
+        yield Text("nothing differs")
+    for change in result.spec:
+        yield setting(change)
+    for place in result.places:
+        yield database(place)
+    for file in result.files:
+        yield file_line(file)
+    left = result.total_files - offset - len(result.files)
+    if left > 0:
+        yield Text(f"... and {words.count(left, 'file')} more: --offset {offset + len(result.files)}")
+
+
+def stat_lines(result: wire.DiffResult) -> Iterator[Text]:
+    yield heading(result)
+    if result.spec:
+        yield Text(words.count(len(result.spec), "setting"))
+    for place in result.places:
+        yield database(place)
+    counted: dict[str, Counter[str]] = {}
+    for file in result.files:
+        counted.setdefault(file.place, Counter()).update([file.change])
+    for where, changes in counted.items():
+        told = ", ".join(f"{changes[kind]:,} {kind}" for kind in _LETTERS if changes[kind])
+        yield Text(harmless(f"{where}: {told}"))
+    of = "" if len(result.files) == result.total_files else f" (the first {len(result.files):,} counted above)"
+    yield Text(f"{words.count(result.total_files, 'file')}{of}")
+
+
+def heading(result: wire.DiffResult) -> Text:
+    return Text.assemble((result.environment, "bold"), f" against {result.against}, since {words.short(result.base)}")
+
+
+def setting(change: wire.SpecChange) -> Text:
+    path = harmless(change.path)
+    if change.before is None:
+        return Text(f"A setting {path} = {_value(change.after)}", style="green")
+    if change.after is None:
+        return Text(f"D setting {path} = {_value(change.before)}", style="red")
+    return Text(f"M setting {path}: {_value(change.before)} → {_value(change.after)}", style="yellow")
+
+
+def database(place: wire.PlaceChange) -> Text:
+    counts = ((place.modified, "modified"), (place.added, "added"), (place.removed, "removed"))
+    told = ", ".join(f"{number:,} {kind}" for number, kind in counts if number) or "no"
+    return Text(
+        harmless(f"M {place.place} ({place.kind}): {words.size(place.changed_bytes)} changed; {told} files"),
+        style="yellow",
+    )
+
+
+def file_line(change: wire.FileChange) -> Text:
+    letter, style = _LETTERS.get(change.change, ("?", ""))
+    what = _what(change)
+    return Text(harmless(f"{letter} {change.place} {change.path}") + (f"  ({harmless(what)})" if what else ""), style)
+
+
+def _what(change: wire.FileChange) -> str:
+    before, after = change.before, change.after
+    if before is not None and after is not None:
+        parts = [] if change.metadata_only or before.kind != after.kind else _content(change, before, after)
+        return ", ".join(parts + _attributes(before, after))
+    view = after or before
+    return "" if view is None else _kind(view)
+
+
+def _content(change: wire.FileChange, before: wire.FileView, after: wire.FileView) -> list[str]:
+    if before.kind == "link":
+        return [f"→ {before.target} became → {after.target}"]
+    if before.kind != "file":
+        return []
+    grown = after.size_bytes - before.size_bytes
+    sizes = words.size(after.size_bytes) + (f", {'+' if grown > 0 else '-'}{words.size(abs(grown))}" if grown else "")
+    return [f"{sizes}, {words.size(change.changed_bytes)} changed" if change.changed_bytes else sizes]
+
+
+def _attributes(before: wire.FileView, after: wire.FileView) -> list[str]:
+    parts = []
+    if before.kind != after.kind:
+        parts.append(f"{before.kind} became {_kind(after)}")
+    if before.mode != after.mode:
+        parts.append(f"mode {before.mode:04o} → {after.mode:04o}")
+    if (before.uid, before.gid) != (after.uid, after.gid):
+        parts.append(f"owner {before.uid}:{before.gid} → {after.uid}:{after.gid}")
+    return parts
+
+
+def _kind(view: wire.FileView) -> str:
+    if view.kind == "file":
+        return words.size(view.size_bytes)
+    return f"{view.kind} → {view.target}" if view.kind == "link" else view.kind
+
+
+def _value(text: str | None) -> str:
+    return harmless(quote_json(text or "null"))

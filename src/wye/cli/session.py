@@ -1,0 +1,143 @@
+"""What every command shares: the client, what `--json` changes, how errors and progress are told.
+
+Results go to stdout and nothing else does, so that they can be piped; progress, notices and errors go to stderr.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Annotated, TypeVar
+
+import typer
+from pydantic import BaseModel
+
+from wye.api import faults
+from wye.api.client import Client, Progress, connect
+from wye.cli.progress import Watch
+from wye.errors import WyeError
+
+T = TypeVar("T")
+
+INTERRUPTED = 130
+
+
+class Session:
+    """One run of the command line. `typer.Context.obj` everywhere."""
+
+    def __init__(self) -> None:
+        self.address: str | None = None
+        self.json = False
+        self._client: Client | None = None
+
+    @property
+    def client(self) -> Client:
+        """Connects when first asked for."""
+        if self._client is None:
+            self._client = connect(self.address, note=note)
+        return self._client
+
+    # ------------------------------------------------------------ results
+
+    def show(self, result: BaseModel, render: Callable[[], object]) -> None:
+        """The wire JSON, or what `render` prints."""
+        if self.json:
+            say(result.model_dump_json())
+        else:
+            render()
+
+    def show_all(self, results: Sequence[BaseModel], render: Callable[[], object]) -> None:
+        """The same for a list."""
+        if self.json:
+            say(f"[{','.join(each.model_dump_json() for each in results)}]")
+        else:
+            render()
+
+    def show_each(self, results: Iterable[T], render: Callable[[T], object]) -> None:
+        """One line each, as they come: NDJSON, or what `render` prints."""
+        for each in results:
+            if self.json and isinstance(each, BaseModel):
+                say(each.model_dump_json())
+            else:
+                render(each)
+            sys.stdout.flush()
+
+    def fail(self, error: WyeError) -> None:
+        """Tells it on stderr, and with `--json` also as a document on stdout."""
+        red, plain = ("\x1b[1;31m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
+        note(f"{red}error:{plain} {error.message}")
+        if error.hint:
+            note(f"hint: {error.hint}")
+        if self.json:
+            say(faults.encode(error).model_dump_json())
+
+    # ------------------------------------------------------------ what takes long
+
+    def watch(self, verb: str, call: Callable[[Progress], T]) -> T:
+        """Calls a verb that tells of its progress, and shows it."""
+        with self.going_on(verb), Watch() as watch:
+            return call(watch)
+
+    @contextlib.contextmanager
+    def going_on(self, verb: str) -> Iterator[None]:
+        """For what the daemon finishes even if nobody waits: Ctrl-C only ends the waiting, and this says so."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            note(f"{verb} goes on in the daemon; watch it with: wye events -f")
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def note(text: str) -> None:
+    """A line for people, on stderr."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def say(text: str) -> None:
+    """A line of the result, on stdout."""
+    sys.stdout.write(f"{text}\n")
+
+
+def session_of(context: typer.Context) -> Session:
+    found = context.obj
+    if not isinstance(found, Session):
+        raise TypeError("a command ran outside main()")
+    return found
+
+
+# ---------------------------------------------------------------- parameters that many commands have
+
+
+def _remember_json(context: typer.Context, value: bool) -> bool:
+    session_of(context).json = value
+    return value
+
+
+def _environments(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """For the shell's completion. Never starts a daemon, never complains."""
+    address = context.find_root().params.get("address")
+    try:
+        found = connect(address, may_start=False).environments()
+    except WyeError:
+        return []
+    return [
+        (each.name, f"fork of {each.source}" if each.source else f"project {each.project}")
+        for each in found
+        if each.name.startswith(incomplete)
+    ]
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.", callback=_remember_json)]
+Environment = Annotated[
+    str, typer.Argument(metavar="ENVIRONMENT", help="Name of an environment.", autocompletion=_environments)
+]
+Services = Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...", help="Services; none named: all.")]
+
+
+def quote_json(text: str) -> str:
+    """JSON text as people like to read it: a string without its quotes."""
+    value = json.loads(text)
+    return value if isinstance(value, str) else text

@@ -1,0 +1,67 @@
+"""Tables for people. Cells are plain text: what comes from an environment is never read as markup, and its control
+characters are shown, not sent to the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+Cell = str | Text
+
+_COLOURS = {
+    "healthy": "green",
+    "running": "green",
+    "completed": "green",
+    "ok": "green",
+    "created": "green",
+    "added": "green",
+    "starting": "yellow",
+    "restarting": "yellow",
+    "changed": "yellow",
+    "modified": "yellow",
+    "warning": "yellow",
+    "unhealthy": "red",
+    "exited": "red",
+    "removed": "red",
+    "failure": "red",
+    "asleep": "blue",
+    "stopped": "dim",
+    "unchanged": "dim",
+}
+
+
+def harmless(text: str, *, keep: str = "") -> str:
+    """`text` with control characters made visible, but for those in `keep`: a fork's output may hold any."""
+    return "".join(
+        each if each in keep or (each.isprintable() or each == " ") else each.encode("unicode_escape").decode()
+        for each in text
+    )
+
+
+def coloured(text: str, word: str | None = None) -> Text:
+    """`text` in the colour of a state; `word` names the state if `text` says more."""
+    return Text(harmless(text), style=_COLOURS.get(word or text.split(" ", maxsplit=1)[0], ""))
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
+    """Columns that are empty in every row are left out."""
+    body = [[cell if isinstance(cell, Text) else Text(harmless(cell)) for cell in row] for row in rows]
+    used = [index for index in range(len(heads)) if any(row[index].plain for row in body)]
+    made = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold", show_edge=False)
+    for index in used:
+        made.add_column(heads[index], no_wrap=index == 0, overflow="fold")
+    for row in body:
+        made.add_row(*(row[index] for index in used))
+    return made
+
+
+def show(*what: Table | Text | str) -> None:
+    """Prints to stdout; as wide as needed where that is no terminal."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=10_000)
+    for each in what:
+        console.print(Text(each) if isinstance(each, str) else each)
