@@ -1,0 +1,16 @@
+"""What tests of the whole share: one root on this machine, kept from run to run, so that images are made once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def test_root() -> Path:
+    """The tests' own daemon root: pool, images, database. `bin/test --clean` removes it."""
+    root = Path(os.environ.get("WYE_TEST_ROOT", "/var/lib/wye-tests"))
+    root.mkdir(parents=True, exist_ok=True)
+    return root
