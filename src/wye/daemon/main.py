@@ -193,6 +193,7 @@ def main() -> None:
             level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
         )
         logging.Formatter.converter = time.gmtime
+        logging.getLogger("uvicorn").setLevel("WARNING")
         sys.exit(run(config, Host()))
     except WyeError as error:
         print(f"wyed: {error.message}", *([f"hint: {error.hint}"] if error.hint else []), sep="\n", file=sys.stderr)

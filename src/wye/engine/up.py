@@ -100,7 +100,7 @@ def up(engine: Engine, request: Request, *, actor: str, report: Report) -> UpRes
     return UpResult(
         environment=inspect.describe(engine, name),
         changes=changes,
-        notices=(*(notice.text for notice in loaded.notices), *notices),
+        notices=(*(notice.message for notice in loaded.notices), *notices),
         steps=steps.taken,
     )
 
