@@ -40,6 +40,11 @@ _FORBIDDEN = re.compile("[\x00\ud800-\udfff]")
 _MERGE = "<<"
 
 
+def is_text(text: str) -> bool:
+    """Whether `text` can be stored, hashed and used as a path: no NUL, no lone surrogate."""
+    return _FORBIDDEN.search(text) is None
+
+
 def kind_of(text: str) -> Kind:
     """What an untagged plain scalar is."""
     return next((kind for kind, pattern in _PATTERNS if pattern.fullmatch(text)), Kind.STRING)
@@ -71,7 +76,8 @@ def _syntax_error(error: yaml.YAMLError, origin: Origin, text: str) -> ComposeEr
     elif isinstance(error, yaml.reader.ReaderError):
         problem = f"a character that YAML does not allow ({error.reason})"
         line = text.count("\n", 0, error.position) + 1 if isinstance(error.position, int) else 1
-    hint = "YAML is indented with spaces, not tabs" if "cannot start any token" in problem else None
+    is_tab = "tab" in problem or "cannot start any token" in problem
+    hint = "YAML is indented with spaces, not tabs" if is_tab else None
     return ComposeError(f"not valid YAML: {problem}", Mark(origin, line), hint=hint)
 
 
@@ -145,7 +151,7 @@ class _Builder:
     def _scalar(self, event: Any) -> Scalar:
         mark = self._mark(event)
         text: str = event.value
-        if _FORBIDDEN.search(text):
+        if not is_text(text):
             raise ComposeError("a NUL or surrogate character in a value", mark, key=self._path())
         kind = kind_of(text) if not event.style else Kind.STRING
         directive = _DIRECTIVES.get(event.tag, Directive.NONE)
@@ -181,18 +187,24 @@ class _Builder:
             frame.keys.append(plain)
         frame.children.append(node)
 
-    def _sized(self, children: list[Node], mark: Mark) -> int:
+    def _measured(self, frame: _Frame) -> tuple[int, int]:
+        """Size and height with aliases written out. Raises ComposeError beyond the limits."""
+        children, mark = frame.children, frame.mark
         size = 1 + sum(child.size for child in children)
+        height = 1 + max((child.height for child in children), default=0)
+        if height > DEPTH:
+            raise ComposeError(f"nested more than {DEPTH} levels deep", mark, key=self._path())
         if size > NODES:
             message = f"more than {NODES} values once its aliases are written out"
             raise ComposeError(message, mark, key=self._path())
-        return size
+        return size, height
 
     def _items(self, frame: _Frame) -> Items:
-        return Items(tuple(frame.children), frame.mark, frame.directive, self._sized(frame.children, frame.mark))
+        size, height = self._measured(frame)
+        return Items(tuple(frame.children), frame.mark, frame.directive, size, height)
 
     def _table(self, frame: _Frame) -> Table:
-        size = self._sized(frame.children, frame.mark)
+        size, height = self._measured(frame)
         entries: dict[str, Entry] = {}
         merged: list[Table] = []
         seen: dict[str, Mark] = {}
@@ -210,7 +222,7 @@ class _Builder:
         for source in merged:
             for name, entry in source.entries.items():
                 entries.setdefault(name, entry)
-        return Table(entries, frame.mark, frame.directive, size)
+        return Table(entries, frame.mark, frame.directive, size, height)
 
 
 def _text(node: Node) -> str:

@@ -63,11 +63,11 @@ class _Reader:
             bare = line.strip()
             if not bare or bare.startswith("#"):
                 continue
-            name, equals, value = bare.partition("=")
+            name, equals, value = line.partition("=")
             if equals:
                 self._found[name.strip()] = value
-            elif name in self._origin.variables:
-                self._found[name] = self._origin.variables[name]
+            elif bare in self._origin.variables:
+                self._found[bare] = self._origin.variables[bare]
         return self._found
 
     def all(self) -> dict[str, str]:

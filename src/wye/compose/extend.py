@@ -6,6 +6,7 @@ itself, through however many files, is refused with the whole way round.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,7 +96,7 @@ class Extender:
             asked, service = known["service"], known["service"].filled()
             file = known.get("file")
         if file is not None:
-            path = (file.node.mark.origin.directory / file.filled()).resolve()
+            path = Path(os.path.normpath(file.node.mark.origin.directory / file.filled()))
             if path not in self._trees:
                 self._trees[path] = self._read(path, file)
         services = _services(self._trees[path])

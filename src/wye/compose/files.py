@@ -10,6 +10,7 @@ import stat
 from pathlib import Path
 
 from wye.compose.at import At
+from wye.compose.machine import why_not
 from wye.compose.nodes import ComposeError, Mark, Origin
 
 FILE_BYTES = 1 << 20
@@ -43,6 +44,9 @@ def read_bytes(path: Path, asked: At | Mark, *, what: str, hint: str | None = No
     """The content of a regular file of at most 1 MiB. `asked` names it; `what` is it in the message.
 
     Raises ComposeError."""
+    reason = why_not(path)
+    if reason is not None:
+        raise _error(asked, reason, None)
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -66,10 +70,13 @@ def read_bytes(path: Path, asked: At | Mark, *, what: str, hint: str | None = No
 def read_text(path: Path, asked: At | Mark, *, what: str, hint: str | None = None) -> str:
     content = read_bytes(path, asked, what=what, hint=hint)
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise _error(asked, f"{what} {path} is not UTF-8 in line {line}", "save it as UTF-8") from None
+    if "\0" in text:
+        raise _error(asked, f"{what} {path} has a NUL character in it", None)
+    return text
 
 
 def _error(asked: At | Mark, message: str, hint: str | None) -> ComposeError:

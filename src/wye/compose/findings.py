@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wye.compose.at import At
-from wye.compose.nodes import ComposeError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +47,6 @@ class Findings:
         if not self.lenient:
             raise at.error(message, hint=hint)
         self.warn(at, f"{message}; left out")
-
-    def tolerate(self, error: ComposeError, at: At) -> None:
-        """Like `refuse`, for an error that was made elsewhere."""
-        if not self.lenient:
-            raise error
-        self.warn(at, f"{error.message}; left out")
 
     def _note(self, kind: str, at: At, message: str) -> None:
         notice = Notice(kind=kind, key=at.key, message=message, file=at.mark.origin.shown, line=at.mark.line)

@@ -24,7 +24,7 @@ from wye.compose.nodes import ComposeError, Entry, Mark, Node, Origin, Table
 _INCLUDES = 8
 _FILES = 100
 _SHARED = ("services", "networks", "volumes", "secrets", "configs", "models")
-_NO_FILE = "a compose file says which services there are"
+_START = "it starts with services:"
 
 
 class Gatherer:
@@ -44,15 +44,15 @@ class Gatherer:
             raise ComposeError(
                 f"more than {_FILES} files", asked.mark if asked else mark, key=asked.key if asked else ""
             )
-        text = read_text(path, asked or mark, what="the compose file", hint=_NO_FILE)
+        text = read_text(path, asked or mark, what="the compose file")
         origin = Origin(path, shown(path, self._project_directory), directory, variables)
         documents: list[Table] = []
         for node in parse(text, origin):
             if not isinstance(node, Table):
-                raise ComposeError("a compose file must be a mapping", node.mark, hint="it starts with services:")
+                raise ComposeError("a compose file must be a mapping", node.mark, hint=_START)
             documents.append(node)
         if not documents:
-            raise ComposeError("the compose file is empty", Mark(origin, 1), hint=_NO_FILE)
+            raise ComposeError("the compose file is empty", Mark(origin, 1), hint=_START)
         return documents
 
     def project(

@@ -1,9 +1,8 @@
 """Bind mounts → imported volumes.
 
 A fork must not share files with its source, so a bind mount's bytes are taken into the environment. All services that
-bind one place share one volume, named after it. Sources that would carry the machine itself into an environment (its
-device and process trees, another container engine's socket, its password file) are refused by name, and
-so is anything that is neither a file nor a directory. The bytes are copied later, by the engine.
+bind one place share one volume, named after it. Sources that belong to the machine itself are refused, and so is
+anything that is neither a file nor a directory. The bytes are copied later, by the engine.
 """
 
 from __future__ import annotations
@@ -16,18 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wye.compose.at import At
+from wye.compose.document import is_text
 from wye.compose.findings import Findings
+from wye.compose.machine import why_not
 from wye.model import Volume
 
-_TREES = (
-    "/boot", "/dev", "/etc/ssh", "/etc/sudoers.d", "/proc", "/root/.ssh", "/run", "/sys", "/var/run",
-    "/var/lib/containerd", "/var/lib/containers", "/var/lib/docker",
-)  # fmt: skip
-_EXACT = frozenset({
-    "/", "/bin", "/etc", "/etc/gshadow", "/etc/gshadow-", "/etc/shadow", "/etc/shadow-", "/etc/sudoers", "/home",
-    "/lib", "/lib64", "/root", "/sbin", "/usr", "/var", "/var/lib", "/var/log",
-})  # fmt: skip
-_SOCKETS = frozenset({"containerd.sock", "crio.sock", "docker.sock", "podman.sock"})
 _NOT_SLUG = re.compile(r"[^a-z0-9]+")
 _SLUG_LENGTH = 32
 
@@ -46,15 +38,6 @@ def volume_name(path: str) -> str:
     """The volume that holds `path`: readable, and different for different paths."""
     slug = _NOT_SLUG.sub("-", path.rsplit("/", 1)[-1].lower()).strip("-")[:_SLUG_LENGTH].strip("-") or "root"
     return f"bind-{slug}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
-
-
-def danger(path: str) -> str | None:
-    """Why an absolute path may not be taken into an environment; None: it may."""
-    if path.rsplit("/", 1)[-1] in _SOCKETS:
-        return "is the socket of a container engine"
-    if path in _EXACT or any(path == tree or path.startswith(f"{tree}/") for tree in _TREES):
-        return "belongs to the machine itself"
-    return None
 
 
 class Imports:
@@ -77,12 +60,13 @@ class Imports:
     def add(self, at: At, source: str, service: str) -> str | None:
         """The volume for `source`, as written at `at`; None if it was refused leniently. Raises ComposeError."""
         path = self._absolute(at, source)
+        reason = why_not(path)
+        if reason is not None:
+            self._findings.refuse(at, f"{reason} and cannot be imported")
+            return None
         real = Path(os.path.realpath(path))
-        for candidate in (path, str(real)):
-            reason = danger(candidate)
-            if reason is not None:
-                self._findings.refuse(at, f"{candidate} {reason} and cannot be imported")
-                return None
+        if not is_text(str(real)):
+            raise at.error("the bind mount's source leads to a path that is not UTF-8")
         single_file = _is_file(at, real)
         name = volume_name(str(real))
         known = self._found.get(name)

@@ -85,7 +85,7 @@ class Injected:
         if value is None:
             hint = f"set it in the shell or in .env: {source.string()}=..."
             raise source.error(f"the variable {source.string()} is not set", hint=hint)
-        return value.encode(errors="surrogateescape")
+        return value.encode()
 
 
 def _identity(at: At) -> int:

@@ -35,7 +35,6 @@ HARMLESS: dict[str, Shape] = {
     "annotations": _pairs,
     "attach": _flag,
     "develop": _table,
-    "label_file": At.one_or_more,
     "logging": _table,
     "pull_refresh_after": _text,
 }
@@ -54,6 +53,7 @@ IDLE: dict[str, Shape] = {
     "dns_search": At.one_or_more,
     "domainname": _text,
     "isolation": _text,
+    "label_file": At.one_or_more,
     "mac_address": _text,
     "mem_reservation": At.size,
     "mem_swappiness": _amount,

@@ -11,7 +11,6 @@ import hashlib
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from wye.compose.at import At
 from wye.compose.findings import Findings
@@ -22,7 +21,7 @@ from wye.compose.sizes import parse_bytes
 from wye.model import Mount, MountKind, Volume
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
-_WINDOWS = re.compile(r"[A-Za-z]:[\\/]")
+_WINDOWS = re.compile(r"[A-Za-z]:\\")
 _OCTAL = re.compile(r"0?o?[0-7]{1,4}")
 _QUIET_MODES = frozenset({
     "rw", "ro", "z", "Z", "nocopy", "cached", "delegated", "consistent", "default",
@@ -34,15 +33,8 @@ _QUIET_TMPFS = frozenset({"rw", "noexec", "nosuid", "nodev", "exec", "suid", "de
 _SLUG = re.compile(r"[^a-z0-9]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """The volumes at the top of the file: key → the key under which its bytes are kept."""
-
-    keys: Mapping[str, str]
-
-
-def read_volumes(top: Mapping[str, At], findings: Findings) -> Declared:
-    """Judges what the top of the file says of its volumes. Raises ComposeError."""
+def read_volumes(top: Mapping[str, At], findings: Findings) -> dict[str, str]:
+    """The volumes at the top of the file: key → the key under which its bytes are kept. Raises ComposeError."""
     keys: dict[str, str] = {}
     by_name: dict[str, str] = {}
     for key, at in top.items():
@@ -65,7 +57,7 @@ def read_volumes(top: Mapping[str, At], findings: Findings) -> Declared:
             findings.warn(options, "has no effect; every volume is in the pool")
         if name is not None:
             keys[key] = by_name.setdefault(name, key)
-    return Declared(keys)
+    return keys
 
 
 def is_external(at: At) -> bool:
@@ -80,7 +72,7 @@ def _names(at: At) -> frozenset[str]:
 class Mounts:
     """Reads the mounts of the services of one load."""
 
-    def __init__(self, declared: Declared, imports: Imports, findings: Findings) -> None:
+    def __init__(self, declared: Mapping[str, str], imports: Imports, findings: Findings) -> None:
         self._declared = declared
         self._imports = imports
         self._findings = findings
@@ -137,9 +129,9 @@ class Mounts:
         return "ro" in modes
 
     def _named(self, at: At, source: str) -> str:
-        key = self._declared.keys.get(source)
+        key = self._declared.get(source)
         if key is None:
-            hint = suggest(source, self._declared.keys) or f"add it at the top: volumes: {{{source}: }}"
+            hint = suggest(source, self._declared) or f"add it at the top: volumes: {{{source}: }}"
             if "/" in source:
                 hint = f"a path starts with ./ : ./{source}"
             raise at.error(f"there is no volume {source}", hint=hint)

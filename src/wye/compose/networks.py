@@ -147,10 +147,12 @@ def _host_pairs(at: At) -> list[tuple[At, str, str]]:
 
 
 def read_dns(at: At) -> tuple[str, ...]:
-    for item in at.one_or_more():
-        if not is_address(item.string()):
-            raise item.error(f'"{item.string()}" is not an IP address')
-    return tuple(item.string() for item in at.one_or_more())
+    """The value of `dns`: one address or several."""
+    servers = at.one_or_more()
+    for server in servers:
+        if not is_address(server.string()):
+            raise server.error(f'"{server.string()}" is not an IP address')
+    return tuple(server.string() for server in servers)
 
 
 def is_address(text: str) -> bool:

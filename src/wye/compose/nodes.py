@@ -5,7 +5,7 @@ from and the variables that its file may use. So a path or an error is understoo
 files were merged, extended or included before, and no pass has to rewrite paths.
 
 Nodes are immutable and shared: an alias is the same node again. `size` counts a node with all that is below it as
-if aliases were written out, so that an exponential document is refused without being expanded.
+if aliases were written out, and `height` its levels, so that an exponential document is refused without being expanded.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ComposeError(BadRequest):
     def __init__(self, message: str, mark: Mark, *, key: str = "", hint: str | None = None) -> None:
         super().__init__(f"{key}: {message} ({mark})" if key else f"{message} ({mark})", hint=hint)
         self.key = key
-        self.file = str(mark.origin.path)
+        self.file = mark.origin.shown
         self.line = mark.line
 
 
@@ -77,6 +77,7 @@ class Scalar:
     mark: Mark
     directive: Directive = Directive.NONE
     size: int = 1
+    height: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,6 +86,7 @@ class Items:
     mark: Mark
     directive: Directive = Directive.NONE
     size: int = 1
+    height: int = 1
 
 
 class Entry(NamedTuple):
@@ -100,6 +102,7 @@ class Table:
     mark: Mark
     directive: Directive = Directive.NONE
     size: int = 1
+    height: int = 1
 
 
 Node = Scalar | Items | Table

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wye.compose import dotenv
 from wye.compose.at import At
-from wye.compose.document import parse
+from wye.compose.document import is_text, parse
 from wye.compose.files import NAMES, OVERRIDES, exists, read_text, shown, top
 from wye.compose.findings import Findings
 from wye.compose.interpolate import interpolate
@@ -38,13 +38,16 @@ class Source:
 
 
 def variables_of(source: Source) -> dict[str, str]:
-    """The shell's variables over those of the env file. Raises ComposeError."""
+    """The shell's variables over those of the env file. What is not text in the shell counts as not set.
+
+    Raises ComposeError."""
     path = source.directory / source.env_file if source.env_file is not None else source.directory / ".env"
+    shell = {name: value for name, value in source.environment.items() if is_text(name + value)}
     if source.env_file is None and not exists(path):
-        return dict(source.environment)
+        return shell
     text = read_text(path, top(path, source.directory), what="the env file")
-    origin = Origin(path, shown(path, source.directory), source.directory, source.environment)
-    return {**dotenv.parse(text, origin), **source.environment}
+    origin = Origin(path, shown(path, source.directory), source.directory, shell)
+    return {**dotenv.parse(text, origin), **shell}
 
 
 def files_of(source: Source, variables: Mapping[str, str], findings: Findings) -> tuple[Path, ...]:

@@ -20,7 +20,7 @@ def is_reference(text: str) -> bool:
     return len(text) <= _LENGTH and _REFERENCE.fullmatch(text) is not None
 
 
-def why_not(text: str) -> str:
+def hint_for(text: str) -> str:
     """A hint for what is not a reference."""
     if text.startswith(("http://", "https://")):
         return "leave out the scheme"

@@ -13,7 +13,7 @@ from wye.compose.at import At
 from wye.compose.findings import Findings
 from wye.compose.keys import suggest
 from wye.compose.service import Declared
-from wye.model import Dependency, Mount, Service
+from wye.model import SHELL, Dependency, Mount, Service
 
 _SHARED_NETWORK = "service:"
 
@@ -27,14 +27,16 @@ def relate(declared: Mapping[str, Declared], idle: Mapping[str, At], findings: F
         name: replace(services[name], depends_on=_dependencies(entry, services, idle))
         for name, entry in declared.items()
     }
-    _refuse_cycles(services, declared)
+    order = _in_order(services, declared)
     for entry in declared.values():
         for target, alias in entry.links:
             if alias not in (target, *services[target].aliases):
                 services[target] = replace(services[target], aliases=(*services[target].aliases, alias))
     services = _without_clashes(services, declared, findings)
-    done: dict[str, tuple[Mount, ...]] = {}
-    return {name: replace(services[name], mounts=_mounts(name, declared, done)) for name in services}
+    mounts: dict[str, tuple[Mount, ...]] = {}
+    for name in order:
+        mounts[name] = _mounts(declared[name], mounts)
+    return {name: replace(service, mounts=mounts[name]) for name, service in services.items()}
 
 
 def _dependencies(entry: Declared, services: Mapping[str, Service], idle: Mapping[str, At]) -> dict[str, Dependency]:
@@ -65,24 +67,28 @@ def _there(target: str, at: At, services: Mapping[str, Service], idle: Mapping[s
     raise at.error(f"there is no service {target}", hint=suggest(target, services))
 
 
-def _refuse_cycles(services: Mapping[str, Service], declared: Mapping[str, Declared]) -> None:
-    """Depth first without recursion; `way` is the path that is being followed."""
-    finished: set[str] = set()
+def _in_order(services: Mapping[str, Service], declared: Mapping[str, Declared]) -> list[str]:
+    """The services, each after those it depends on. Raises ComposeError for a cycle.
+
+    Depth first without recursion; `way` is the path that is being followed."""
+    order: dict[str, None] = {}
     for start in services:
-        way: list[str] = []
+        way: dict[str, None] = {}
         pending: list[tuple[str, bool]] = [(start, False)]
         while pending:
             name, is_left = pending.pop()
             if is_left:
-                way.pop()
-                finished.add(name)
+                way.popitem()
+                order[name] = None
             elif name in way:
-                cycle = " → ".join((*way[way.index(name) :], name))
-                raise declared[way[-1]].at.child("depends_on").error(f"services wait for each other: {cycle}")
-            elif name not in finished:
-                way.append(name)
+                members = list(way)
+                cycle = " → ".join((*members[members.index(name) :], name))
+                raise declared[members[-1]].at.child("depends_on").error(f"services wait for each other: {cycle}")
+            elif name not in order:
+                way[name] = None
                 pending.append((name, True))
                 pending += [(target, False) for target in services[name].depends_on]
+    return list(order)
 
 
 def _without_clashes(
@@ -91,7 +97,7 @@ def _without_clashes(
     """An alias that is another service's own name would make that name mean two things."""
     found = {}
     for name, service in services.items():
-        kept = tuple(alias for alias in service.aliases if alias not in services)
+        kept = tuple(alias for alias in service.aliases if alias not in services and alias != SHELL)
         for alias in service.aliases:
             if alias not in kept and alias != name:
                 findings.warn(declared[name].at, f"the alias {alias} is left out, because a service has that name")
@@ -99,12 +105,10 @@ def _without_clashes(
     return found
 
 
-def _mounts(name: str, declared: Mapping[str, Declared], done: dict[str, tuple[Mount, ...]]) -> tuple[Mount, ...]:
+def _mounts(entry: Declared, before: Mapping[str, tuple[Mount, ...]]) -> tuple[Mount, ...]:
     """Its own mounts, and those of the services in `volumes_from` where it has none at that target."""
-    if name not in done:
-        own = {mount.target: mount for mount in declared[name].service.mounts}
-        for target, read_only in declared[name].volumes_from:
-            for mount in _mounts(target, declared, done):
-                own.setdefault(mount.target, replace(mount, read_only=mount.read_only or read_only))
-        done[name] = tuple(own.values())
-    return done[name]
+    own = {mount.target: mount for mount in entry.service.mounts}
+    for target, read_only in entry.volumes_from:
+        for mount in before[target]:
+            own.setdefault(mount.target, replace(mount, read_only=mount.read_only or read_only))
+    return tuple(own.values())

@@ -5,6 +5,7 @@ What depends on other services (links, volumes_from, implied dependencies) is ad
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import signal
@@ -19,10 +20,11 @@ from wye.compose.findings import Findings
 from wye.compose.health import read_healthcheck
 from wye.compose.injected import Injected
 from wye.compose.keys import fields, service_fields
+from wye.compose.machine import why_not
 from wye.compose.mounts import Mounts
 from wye.compose.nodes import Items, Scalar
 from wye.compose.ports import read_expose, read_ports
-from wye.compose.references import is_reference, why_not
+from wye.compose.references import hint_for, is_reference
 from wye.compose.settings import read_service as read_settings
 from wye.compose.variables import plain_pairs, read_environment, resolved_pairs
 from wye.model import SHELL, Build, Condition, Dependency, Service, ServiceName
@@ -166,7 +168,7 @@ def words(at: At) -> tuple[str, ...] | None:
 def _image(at: At) -> str:
     reference = at.filled()
     if not is_reference(reference):
-        raise at.error(f'"{reference}" is not an image reference', hint=why_not(reference))
+        raise at.error(f'"{reference}" is not an image reference', hint=hint_for(reference))
     return reference
 
 
@@ -188,9 +190,12 @@ def _build_from(at: At, known: Fields) -> Build:
     place = context if context is not None else at
     if _REMOTE.match(text):
         raise place.error("builds from elsewhere are not supported", hint="check it out and name the directory")
-    directory = (place.node.mark.origin.directory / text).resolve()
+    directory = Path(os.path.realpath(place.node.mark.origin.directory / text))
     if not exists(directory):
         raise place.error(f"the directory {directory} is not there", hint="it is relative to the compose file")
+    reason = why_not(directory)
+    if reason is not None:
+        raise place.error(f"{reason} and cannot be built from")
     dockerfile = known.filled("dockerfile")
     if dockerfile is None and not any(exists(directory / name) for name in _PYTHON_PROJECT):
         dockerfile = "Dockerfile" if exists(directory / "Dockerfile") else None
