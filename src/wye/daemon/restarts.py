@@ -13,6 +13,8 @@ _LONGEST_DELAY_S = 60.0
 STABLE_AFTER_S = 10.0
 
 _FIRST_PROBE_S = 0.05
+UNHURRIED_S = 1.0
+"""Until the first healthcheck of a service that nobody waits for: just after its start it has better to do."""
 
 
 def delay_before_restart(restart: Restart, *, exit_code: int | None, restarts: int) -> float | None:
@@ -30,13 +32,14 @@ def delay_before_restart(restart: Restart, *, exit_code: int | None, restarts: i
     return float(min(first * 2**restarts, _LONGEST_DELAY_S))
 
 
-def next_probe(check: Healthcheck, *, health: Health, probes: int) -> float:
-    """Seconds until the next healthcheck. One that is starting is asked often, so that whoever waits for it
-    waits little: 50 ms at first, then ever more seldom up to its own interval."""
+def next_probe(check: Healthcheck, *, health: Health, probes: int, awaited: bool) -> float:
+    """Seconds until the next healthcheck. A service that is starting is asked often while somebody waits for it:
+    50 ms at first, then ever more seldom up to its own interval."""
     if health is not Health.STARTING:
         return check.interval_s
     longest = min(check.start_interval_s, check.interval_s) if check.start_period_s else check.interval_s
-    return float(min(_FIRST_PROBE_S * 1.5**probes, longest))
+    first = _FIRST_PROBE_S if awaited else UNHURRIED_S
+    return float(min(first * 1.5**probes, longest))
 
 
 def health_after_failure(

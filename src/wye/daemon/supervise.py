@@ -50,6 +50,10 @@ class _Watched:
     probes: int = 0
     failures: int = 0
     failing_since: float = 0.0
+    awaited: int = 0
+    """How many wait for it to become healthy."""
+    probe_number: int = 0
+    """Of the planned probe that counts; an earlier plan is void."""
     restarts: int = 0
     """Since it last ran stably; `status.restarts` counts all."""
 
@@ -113,7 +117,7 @@ class ThreadSupervisor:
                 else:
                     self._selector.register(watched.descriptor, selectors.EVENT_READ, container.id)
                 if checked is not None:
-                    self._at(0.0, container.id, self._probe)
+                    self._plan_probe(watched, min(restarts.UNHURRIED_S, checked.interval_s))
             self._changed.notify_all()
         self._ring()
 
@@ -148,7 +152,15 @@ class ThreadSupervisor:
             return watched is None or _decided(watched.status, condition)
 
         with self._changed:
+            watched = self._watched.get(container_id)
+            if watched is not None and condition is Condition.HEALTHY and watched.status.health is Health.STARTING:
+                watched.awaited += 1
+                if watched.awaited == 1:
+                    self._plan_probe(watched, 0.0)
+                    self._ring()
             self._changed.wait_for(decided, timeout_s)
+            if watched is not None:
+                watched.awaited = max(0, watched.awaited - 1)
             return self.status(container_id)
 
     # ------------------------------------------------------------ the watching thread
@@ -248,6 +260,16 @@ class ThreadSupervisor:
 
     # ------------------------------------------------------------ health
 
+    def _plan_probe(self, watched: _Watched, delay_s: float) -> None:
+        watched.probe_number += 1
+        number = watched.probe_number
+
+        def probe(container_id: str) -> None:
+            if watched.probe_number == number:
+                self._probe(container_id)
+
+        self._at(delay_s, watched.container.id, probe)
+
     def _probe(self, container_id: str) -> None:
         watched = self._watched.get(container_id)
         if watched is None or watched.healthcheck is None or watched.status.state is not State.RUNNING:
@@ -265,7 +287,9 @@ class ThreadSupervisor:
             else:
                 health, reason = self._after_failure(watched, check), output.strip()[:200]
             watched.status = replace(watched.status, health=health, reason=reason)
-            self._at(restarts.next_probe(check, health=health, probes=watched.probes), container_id, self._probe)
+            awaited = watched.awaited > 0
+            delay = restarts.next_probe(check, health=health, probes=watched.probes, awaited=awaited)
+            self._plan_probe(watched, delay)
             if health is not before:
                 self._changed.notify_all()
         if health is not before:
