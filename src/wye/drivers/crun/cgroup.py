@@ -2,7 +2,11 @@
 
 Three layouts exist. *Unified* (v2) is one tree. *Legacy* (v1) has a tree per controller. *Hybrid* has both, and there
 crun refuses every limit while the v2 tree still owns a controller ("drop all controllers from cgroupv2"): `prepare`
-mounts that controller's v1 tree, which takes it away from v2. Where that is refused too, `problem` says what to do.
+mounts that controller's v1 tree, which takes it away from v2.
+
+Moving a process into a group, which every start and every exec does, makes the kernel wait for a grace period: 10 to
+30 ms on an idle machine. Mounted with `favordynmods` (Linux 6.0) the v2 tree does not wait, and forks and exits cost a
+little more in exchange; measured: a start 45 ms without and 14 ms with it, an exec 24 and 7.5. `prepare` asks for it.
 
 crun makes and limits the groups; this module only reads them, kills in them, and removes what crun left.
 """
@@ -11,17 +15,30 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import signal
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from wye.drivers.crun import process
 from wye.errors import Unavailable, Unsupported
-from wye.host import MS_NODEV, MS_NOEXEC, MS_NOSUID, Host, OperationFailed
+from wye.host import MS_NOATIME, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT, Host, OperationFailed
+from wye.interfaces import Finding
 
 ROOT = Path("/sys/fs/cgroup")
+
+_MS_RELATIME = 1 << 21
+_log = logging.getLogger(__name__)
+FAVOR = "favordynmods"
+_MOUNT_FLAGS = {
+    "ro": MS_RDONLY,
+    "nosuid": MS_NOSUID,
+    "nodev": MS_NODEV,
+    "noexec": MS_NOEXEC,
+    "noatime": MS_NOATIME,
+    "relatime": _MS_RELATIME,
+}
 _NEEDED = ("cpu", "memory", "pids")
 _EMPTY_WITHIN_S = 10.0
 _LOOK_EVERY_S = 0.001
@@ -31,16 +48,6 @@ class Layout(StrEnum):
     UNIFIED = "unified"
     HYBRID = "hybrid"
     LEGACY = "legacy"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What `diagnose` says of one subject: whether it is well, what is there, and what to do if it is not."""
-
-    subject: str
-    ok: bool
-    detail: str
-    hint: str | None = None
 
 
 class Cgroups:
@@ -64,10 +71,11 @@ class Cgroups:
     # ------------------------------------------------------------ the machine
 
     def prepare(self) -> None:
-        """Makes limits possible. Raises Unsupported where they are not."""
+        """Makes limits possible, and moves quick where the kernel can. Raises Unsupported where limits are not."""
         if self.layout is Layout.HYBRID:
             for controller in self._owned_by_unified():
                 self._take_from_unified(controller)
+        self._favor_moves()
         missing = self._missing()
         if missing:
             raise Unsupported(
@@ -78,25 +86,35 @@ class Cgroups:
         """For `wye doctor`. Changes nothing."""
         owned = self._owned_by_unified() if self.layout is Layout.HYBRID else []
         missing = self._missing()
-        layout = Finding("cgroup layout", True, self.layout.value)
         if owned:
-            return [
-                layout,
-                Finding(
-                    "cgroup limits",
-                    False,
-                    f"on this hybrid machine the v2 tree owns {', '.join(owned)}, so crun refuses limits",
-                    f"mount -t cgroup -o {owned[0]} cgroup {self._root / owned[0]} (done at the first start)",
-                ),
-            ]
-        if missing:
-            return [layout, Finding("cgroup limits", False, f"no controller {', '.join(missing)}", "enable it at boot")]
-        return [layout, Finding("cgroup limits", True, "cpu, memory and pids")]
+            text = f"on this hybrid machine the v2 tree owns {', '.join(owned)}, so crun refuses limits"
+            fix = f"mount -t cgroup -o {owned[0]} cgroup {self._root / owned[0]} (done at the first start)"
+            limits = Finding(subject="cgroup limits", level="warning", text=text, fix=fix)
+        elif missing:
+            text = f"no controller {', '.join(missing)}"
+            limits = Finding(subject="cgroup limits", level="failure", text=text, fix="enable it at boot")
+        else:
+            limits = Finding(subject="cgroup limits", level="ok", text=f"cpu, memory and pids ({self.layout.value})")
+        return [limits]
 
     @property
     def limits_swap(self) -> bool:
         """Whether a limit on memory and swap together can be set."""
         return self.layout is Layout.UNIFIED or (self._root / "memory" / "memory.memsw.limit_in_bytes").exists()
+
+    def _favor_moves(self) -> None:
+        tree = self._root / ("unified" if self.layout is Layout.HYBRID else "")
+        mounted = remount(Path("/proc/self/mountinfo").read_text(), tree)
+        if mounted is None or FAVOR in mounted[1]:
+            return
+        flags, options = mounted
+        try:
+            self._host.mount(
+                "cgroup:favor", "none", tree, "none", flags=MS_REMOUNT | flags, options=",".join([*options, FAVOR])
+            )
+        except OperationFailed as error:
+            # An older kernel, or one that lets nobody change it: starts are slower, nothing else.
+            _log.info("cgroups stay slow to change: %s", error)
 
     def _owned_by_unified(self) -> list[str]:
         return (self._root / "unified" / "cgroup.controllers").read_text().split()
@@ -174,6 +192,20 @@ class Cgroups:
 
     def _memory(self, path: str) -> Path:
         return self._root / ("" if self.layout is Layout.UNIFIED else "memory") / path.lstrip("/")
+
+
+def remount(mountinfo: str, tree: Path) -> tuple[int, list[str]] | None:
+    """The flags and options with which the cgroup v2 `tree` is mounted: a remount forgets those it is not given.
+
+    None if no v2 tree is mounted there. Pure; `mountinfo` as in proc(5).
+    """
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        of_mount, of_tree = before.split(), after.split()
+        if of_mount[4] == str(tree) and of_tree[0] == "cgroup2":
+            flags = sum(flag for name, flag in _MOUNT_FLAGS.items() if name in of_mount[5].split(","))
+            return flags, [option for option in of_tree[2].split(",") if option not in ("rw", "ro")]
+    return None
 
 
 def _read(path: Path) -> str | None:

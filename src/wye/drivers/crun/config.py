@@ -12,7 +12,6 @@ control groups.
 from __future__ import annotations
 
 import posixpath
-import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -167,17 +166,6 @@ def rlimits(
             lowered.append(f"ulimit {name} is {allowed}, the daemon's own hard limit, instead of {hard}")
         made.append({"type": f"RLIMIT_{name.upper()}", "soft": min(_unsigned(soft), allowed), "hard": allowed})
     return made, lowered
-
-
-def signal_number(name: str) -> int:
-    """As a compose file may say it: "SIGTERM", "TERM", "15". Raises BadRequest."""
-    if name.isascii() and name.isdecimal() and 0 < int(name) < signal.NSIG:
-        return int(name)
-    full = name.upper() if name.upper().startswith("SIG") else f"SIG{name.upper()}"
-    try:
-        return int(signal.Signals[full])
-    except KeyError:
-        raise BadRequest(f"no signal is called {name!r}", hint="use a name such as SIGTERM") from None
 
 
 # ---------------------------------------------------------------- mounts

@@ -25,7 +25,7 @@ from typing import Any
 from wye.drivers.crun import bundle as bundles
 from wye.drivers.crun import capabilities, check, config, diagnosis, execution, layer, process, sources, sysctl, users
 from wye.drivers.crun.bundle import Bundle, Record, State
-from wye.drivers.crun.cgroup import Cgroups, Finding, Layout
+from wye.drivers.crun.cgroup import Cgroups, Layout
 from wye.drivers.crun.conmon import Conmon
 from wye.drivers.crun.logs import Logs
 from wye.drivers.crun.removal import Removal
@@ -33,7 +33,7 @@ from wye.drivers.crun.seccomp import ANNOTATION, Filters
 from wye.drivers.crun.turns import Turns
 from wye.errors import BadRequest, Conflict, NotFound, Unsupported
 from wye.host import Host
-from wye.interfaces import Container, ContainerPlan, ExecPlan, ExecProcess, LogLine
+from wye.interfaces import Container, ContainerPlan, ExecPlan, ExecProcess, Finding, LogLine
 from wye.model import EnvironmentId
 
 HALF_MADE, UNKNOWN = 125, 137
