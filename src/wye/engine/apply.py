@@ -318,6 +318,7 @@ def await_ready(
 
     Raises ServiceFailed with the service's last lines, Unavailable when the time is out.
     """
+    settled_at = engine.host.monotonic() + _SETTLE_S
     for name in services:
         service = spec.services[name]
         checked = service.healthcheck or environment.images[name].config.healthcheck
@@ -327,7 +328,9 @@ def await_ready(
                 continue
             identity = container_id(environment, replica)
             if condition is Condition.STARTED:  # no healthcheck: see whether it ends at once
-                status = engine.supervisor.wait(identity, Condition.COMPLETED, _SETTLE_S)
+                status = engine.supervisor.wait(
+                    identity, Condition.COMPLETED, max(0.0, settled_at - engine.host.monotonic())
+                )
             else:
                 status = engine.supervisor.wait(identity, condition, timeout_s)
             if (

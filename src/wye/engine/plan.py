@@ -217,6 +217,7 @@ def container_plan(
         ulimits=service.ulimits,
         stop_signal=service.stop_signal or config.stop_signal or "SIGTERM",
         labels={"wye.environment": environment.name, "wye.service": str(service.name), **service.labels},
+        durable=not environment.is_fork,
     )
 
 
@@ -242,6 +243,7 @@ def shell_plan(environment: Environment, spec: Spec, image: Image, *, resolver: 
         no_new_privileges=False,
         stop_signal="SIGKILL",
         labels={"wye.environment": environment.name, "wye.service": SHELL},
+        durable=not environment.is_fork,
     )
 
 
