@@ -33,13 +33,19 @@ def aside(work: Callable[[], T]) -> T:
 def make(host: Host, path: Path) -> None:
     """Moves the calling thread (see `aside`) into a new namespace, named by the file `path`."""
     host.unshare("network:make-namespace", CLONE_NEWNET)
-    os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o444))
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o444))
+    except OSError as error:
+        raise host.failure("network:name-namespace", str(path), error) from error
     host.mount("network:name-namespace", _OWN, path, "none", flags=MS_BIND)
 
 
 def enter(host: Host, path: Path) -> None:
     """Moves the calling thread (see `aside`) into the namespace at `path`."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise host.failure("network:enter-namespace", str(path), error) from error
     try:
         host.set_namespace("network:enter-namespace", descriptor, CLONE_NEWNET)
     finally:

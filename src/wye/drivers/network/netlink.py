@@ -27,10 +27,11 @@ _DELETE_CONNECTIONS = 0x102
 _HEADER = struct.Struct("=IHHII")
 _LINK = struct.Struct("=BBHiII")
 _UP = 0x1
+_OPERATIONAL = 6
 _DOOMED = 0x77796521
 """A link group, a number that nobody chooses by chance."""
 
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 10, 18
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MASTER, _IFLA_OPERSTATE, _IFLA_LINKINFO = 1, 3, 10, 16, 18
 _IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_TX_QUEUES, _IFLA_RX_QUEUES = 27, 28, 31, 32
 _UNREACHABLE, _UNICAST, _TABLE_MAIN, _PROTOCOL_BOOT, _SCOPE_UNIVERSE = 7, 1, 254, 3, 0
 
@@ -44,6 +45,14 @@ class Request:
     flags: int
     body: bytes
     ignore: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """`is_up`: it carries packets. A link that was told to be up does so a little later (see `Wiring`)."""
+
+    index: int
+    is_up: bool
 
 
 class Netlink:
@@ -65,23 +74,23 @@ class Netlink:
         for kind, sequence, body in self._answers(len(requests)):
             if kind != _ERROR:
                 continue
-            number = -int.from_bytes(body[:4], "little", signed=True)
-            request = requests[sequence - first]
+            number, request = _error(body), requests[sequence - first]
             if number and number not in request.ignore and refused is None:
                 refused = OSError(number, os.strerror(number), request.what)
         if refused is not None:
             raise refused
 
-    def index(self, name: str) -> int:
-        """The number of a link. Raises OSError (ENODEV)."""
+    def link(self, name: str) -> Link:
+        """Raises OSError (ENODEV)."""
         self._sequence += 1
         request = Request(f"find link {name}", _GETLINK, 0, _link() + attribute(_IFLA_IFNAME, name))
         self._socket.send(_message(request, self._sequence, _ACK))
-        found = 0
+        found = Link(0, False)
         for kind, _, body in self._answers(1):
             if kind == _NEWLINK:
-                found = _LINK.unpack_from(body)[3]
-            elif number := -int.from_bytes(body[:4], "little", signed=True):
+                states = [value[0] for number, value in attributes(body[_LINK.size :]) if number == _IFLA_OPERSTATE]
+                found = Link(_LINK.unpack_from(body)[3], states == [_OPERATIONAL])
+            elif number := _error(body):
                 raise OSError(number, os.strerror(number), request.what)
         return found
 
@@ -257,6 +266,11 @@ def _link() -> bytes:
 def _new_link(name: str, more: bytes, *, up: bool) -> Request:
     body = _LINK.pack(0, 0, 0, 0, _UP if up else 0, _UP if up else 0) + attribute(_IFLA_IFNAME, name) + more
     return Request(f"make link {name}", _NEWLINK, _CREATE | _EXCL, body)
+
+
+def _error(body: bytes) -> int:
+    number: int = struct.unpack_from("=i", body)[0]
+    return -number
 
 
 def _route(prefix_length: int, kind: int) -> bytes:

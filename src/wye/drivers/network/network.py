@@ -26,6 +26,7 @@ from wye.drivers.network.request import check_publications, check_shape
 from wye.drivers.network.rules import HostRules
 from wye.drivers.network.slots import Slot, Slots
 from wye.drivers.network.warm import Warm
+from wye.drivers.network.wiring import Wiring
 from wye.errors import BadRequest, Conflict, NotFound, Unavailable, WyeError
 from wye.host import Host
 from wye.interfaces import Attachment, NetworkShape, Publication
@@ -56,6 +57,7 @@ class LinuxNetwork:
         if len(f"{self._prefix}{self._uplinks.num_addresses // 2}") > _LONGEST_LINK_NAME:
             raise BadRequest(f"{prefix!r} is too long to begin the names of links")
         self._slots = Slots(host, directory / "slots", self._uplinks, self._prefix)
+        self._wiring = Wiring(host)
         self._forwarding = Forwarding(host, directory / "forwarding.json")
         self._chores = Chores("wye-network-chores")
         self._warm = Warm(lambda shape: self._build(shape).number, self._demolish)
@@ -158,7 +160,7 @@ class LinuxNetwork:
         record = replace(fresh(environment, slot.address, shape), egress=egress)
         try:
             if egress:
-                self._slots.set_router(slot, replace(record, egress=()), record)
+                self._wiring.set_router(slot, replace(record, egress=()), record)
             self._register().commit(slot.number, record)
         except WyeError:
             self._slots.demolish(slot)
@@ -176,7 +178,8 @@ class LinuxNetwork:
         self._forget_connections(old, between.publications)
         if old.egress and not after.egress:
             self._chores.put(lambda: self._slots.forget_connections(slot, received=False))
-        self._slots.change(slot, old, between, after)
+        self._slots.forget_services(slot, keep=between.links)
+        self._wiring.change(slot, old, between, after)
         self._register().commit(number, after)
         return slot
 
@@ -188,7 +191,11 @@ class LinuxNetwork:
 
     def _build(self, shape: NetworkShape) -> Slot:
         slot = self._slots.claim()
-        self._slots.build(slot, fresh(_NOBODY, slot.address, shape))
+        try:
+            self._wiring.build(slot, fresh(_NOBODY, slot.address, shape))
+        except WyeError:
+            self._slots.demolish(slot)
+            raise
         return slot
 
     def _demolish(self, number: int) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from wye.drivers.network.rules import Element
+from wye.drivers.network.rules import PORT, Element
 from wye.interfaces import NetworkShape, Publication
 from wye.model import EnvironmentId
 
@@ -50,21 +50,25 @@ class Record:
             target = f"{self.uplink} . {self.ports[publication.key]}"
             port = f"{publication.protocol} . {publication.host_port}"
             if publication.host_ip == WILDCARD:
-                found.add(("wildcard_ports", port, target))
+                found.add(("inet", "wildcard_ports", port, target))
             else:
-                found.add(("ports", f"{publication.host_ip} . {port}", target))
+                found.add(("inet", "ports", f"{publication.host_ip} . {port}", target))
         if self.egress:
-            found.add(("egress", self.uplink, ""))
+            found.add(("inet", "egress", self.uplink, ""))
         return frozenset(found)
 
     def router_elements(self) -> frozenset[Element]:
         """What it has in its own router's sets."""
         ports = {
-            ("ports", f"{protocol} . {self.ports[key]}", f"{address} . {container}")
+            ("ip", "ports", f"{protocol} . {self.ports[key]}", f"{address} . {container}")
             for key, address, container, protocol in self.shape.ports
         }
-        egress = {("egress", address, "") for replica, address in self.shape.endpoints if replica in self.egress}
-        return frozenset(ports | egress)
+        egress = {("ip", "egress", address, "") for replica, address in self.shape.endpoints if replica in self.egress}
+        members = {
+            ("bridge", "members", f'"{PORT}{self.links[replica]}" . {address}', "")
+            for replica, address in self.shape.endpoints
+        }
+        return frozenset(ports | egress | members)
 
     def between(self, shape: NetworkShape, egress: tuple[str, ...]) -> Record:
         """What is there both now and once the network has the new shape."""

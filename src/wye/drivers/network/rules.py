@@ -1,8 +1,9 @@
 """What may pass, as nftables text. Pure: values in, text out.
 
-Two tables. The host's says who may enter or leave an environment; it grows by set elements alone, so that one more
-environment costs the same with ten others as with a thousand. An environment's own, in its router namespace, says
-which service a published port means and which services may go out; it depends only on the shape.
+The host's table says who may enter or leave an environment; it grows by set elements alone, so that one more
+environment costs the same with ten others as with a thousand. An environment's own tables, in its router namespace,
+say which service a published port means, which services may go out, and which address belongs to which link of the
+bridge; they depend only on the shape.
 
 Everything is denied that is not named here, and only on our own links: other tables and their policies stay as they
 are. Anti-spoofing is `fib`: a packet from an uplink must bear the one address that is routed to that uplink.
@@ -13,15 +14,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-ROUTER_TABLE = "ip wye"
+ROUTER_TABLE = "wye"
 BRIDGE = "bridge"
 UPLINK = "uplink"
+PORT = "port"
+"""How the bridge's links to services are named, with a number."""
 
 NEVER = "127.0.0.0/8, 169.254.0.0/16, 100.100.100.200, 192.0.0.192, 224.0.0.0/4, 255.255.255.255"
 """Loopback, link-local with the metadata services of clouds (and the two that live elsewhere), multicast, broadcast."""
 
-Element = tuple[str, str, str]
-"""Set or map, key, value (empty in a set)."""
+Element = tuple[str, str, str, str]
+"""Family of the table, set or map, key, value (empty in a set)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +49,7 @@ class HostRules:
         return f"table inet {self.table}\ndelete table inet {self.table}\n"
 
     def change(self, old: frozenset[Element], new: frozenset[Element]) -> str:
-        return change(f"inet {self.table}", old, new)
+        return change(self.table, old, new)
 
     def _text(self) -> str:
         ours = f'"{self.prefix}*"'
@@ -119,7 +122,7 @@ class HostRules:
 
 def router_rules() -> str:
     """An environment's own table, for a namespace that has none."""
-    return f"""table {ROUTER_TABLE} {{
+    return f"""table ip {ROUTER_TABLE} {{
   map ports {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
   set egress {{ type ipv4_addr; }}
   chain published {{
@@ -145,20 +148,29 @@ def router_rules() -> str:
     iifname "{BRIDGE}" icmp type echo-request accept
   }}
 }}
+table bridge {ROUTER_TABLE} {{
+  set members {{ type ifname . ipv4_addr; }}
+  chain arriving {{
+    type filter hook prerouting priority -300; policy drop;
+    ether type ip iifname . ip saddr @members accept
+    ether type arp iifname . arp saddr ip @members accept
+  }}
+}}
 """
 
 
 def change(table: str, old: frozenset[Element], new: frozenset[Element]) -> str:
     """Takes the elements of a table's sets from `old` to `new`; empty if nothing changes. Exactly the difference:
     emptying a set, or replacing its table, would make the kernel wait 10 to 15 ms."""
-    gone = [f"delete element {table} {name} {{ {key} }}\n" for name, key, _ in sorted(old - new)]
+    gone = [f"delete element {family} {table} {name} {{ {key} }}\n" for family, name, key, _ in sorted(old - new)]
     added = [
-        f"add element {table} {name} {{ {key}{' : ' if value else ''}{value} }}\n"
-        for name, key, value in sorted(new - old)
+        f"add element {family} {table} {name} {{ {key}{' : ' if value else ''}{value} }}\n"
+        for family, name, key, value in sorted(new - old)
     ]
     return "".join(gone + added)
 
 
 def empty_router_sets() -> str:
     """For a router of which nobody knows what its sets hold."""
-    return f"flush map {ROUTER_TABLE} ports\nflush set {ROUTER_TABLE} egress\n"
+    table = ROUTER_TABLE
+    return f"flush map ip {table} ports\nflush set ip {table} egress\nflush set bridge {table} members\n"

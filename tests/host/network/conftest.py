@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.host.network.machine import Machine
+
+from wye.drivers.network import LinuxNetwork
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    with Machine(tmp_path / "machine") as made:
+        yield made
+
+
+@pytest.fixture
+def network(machine: Machine) -> Iterator[LinuxNetwork]:
+    """Whatever a test did to it, all is erased through a new object."""
+    network = machine.network()
+    try:
+        yield network
+    finally:
+        network.close()
+        machine.network().erase()
