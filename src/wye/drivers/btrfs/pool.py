@@ -28,7 +28,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MODE = 0o711
 """Containers' processes pass through on their way to a mount's source; nobody but root may list."""
 _ENVIRONMENT, _SNAPSHOT = "environment", "snapshot"
-_EMPTY = ".empty"
+_EMPTY, _DRAFT = ".empty", ".empty.draft"
 _SWEEP_EVERY = 100
 _BUSY_TIMEOUT_S = 10.0
 
@@ -47,24 +47,24 @@ class Pool:
     # ------------------------------------------------------------ attach, detach
 
     def open(self) -> None:
-        if self._image is not None:
-            storage.mount(self._host, self.path, self._image, self._image_bytes)
-        elif not self.path.is_dir():
-            raise BadRequest(f"there is no directory {self.path}", hint="mount a btrfs file system there")
-        descriptor = os.open(self.path, _DIRECTORY)
-        try:
-            self._identify(descriptor)
-            if self._image is not None or self._is_whole_filesystem(descriptor):
-                quota.enable(self._host, descriptor)
-            self._lay_out(descriptor)
-            if quota.mode(self._host, descriptor) == "squota":
-                quota.sweep(self._host, descriptor)
-        finally:
-            os.close(descriptor)
+        with self._alone():
+            if self._image is not None:
+                storage.mount(self._host, self.path, self._image, self._image_bytes)
+            descriptor = os.open(self.path, _DIRECTORY)
+            try:
+                self._identify(descriptor)
+                if self._image is not None or self._is_whole_filesystem(descriptor):
+                    quota.enable(self._host, descriptor)
+                self._lay_out(descriptor)
+                if quota.mode(self._host, descriptor) == "squota":
+                    quota.sweep(self._host, descriptor)
+            finally:
+                os.close(descriptor)
 
     def close(self) -> None:
         if self._image is not None:
-            storage.unmount(self._host, self.path, self._image)
+            with self._alone():
+                storage.unmount(self._host, self.path, self._image)
 
     @property
     def squota(self) -> bool:
@@ -135,11 +135,15 @@ class Pool:
             self._subvolume(_SNAPSHOT, _checked(_SNAPSHOT, new)) as new_root,
         ):
             try:
-                return changes.between(self._host, base_root, new_root)
+                found = changes.between(self._host, base_root, new_root)
             except OperationFailed as error:
-                if error.errno == errno.EPERM:
-                    raise NotFound(f"the snapshot {base} or {new} has just been deleted") from error
-                raise self._explained(error) from error
+                if error.errno != errno.EPERM:
+                    raise self._explained(error) from error
+                found = []
+        # One that was deleted meanwhile has looked emptier and emptier.
+        if not {base, new} <= self.snapshots():
+            raise NotFound(f"the snapshot {base} or {new} has just been deleted")
+        return found
 
     def usage(self, environment: EnvironmentId) -> Usage:
         with self._subvolume(_ENVIRONMENT, _checked(_ENVIRONMENT, environment)) as descriptor:
@@ -157,6 +161,19 @@ class Pool:
         return (room.f_blocks - room.f_bavail) * room.f_frsize, room.f_blocks * room.f_frsize
 
     # ------------------------------------------------------------ within
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other thread or process opens or closes this pool meanwhile."""
+        if self._image is not None:
+            self._host.make_directory("pool:make-directory", self._image.parent, mode=0o700)
+            lock = self._image.with_name(f"{self._image.name}.lock")
+        elif self.path.is_dir():
+            lock = self.path / ".lock"
+        else:
+            raise BadRequest(f"there is no directory {self.path}", hint="mount a btrfs file system there")
+        with self._host.lock("pool:lock", lock):
+            yield
 
     @contextmanager
     def _directory(self, noun: str = _ENVIRONMENT) -> Iterator[int]:
@@ -259,19 +276,21 @@ class Pool:
             self._host.make_directory("pool:lay-out", self.path / name, mode=_MODE)
             os.chmod(name, _MODE, dir_fd=top)
         with self._directory(_SNAPSHOT) as snapshots:
-            if _EMPTY in os.listdir(snapshots):
-                return
-            draft = f"{_EMPTY}.draft"
-            if draft in os.listdir(snapshots):
-                ioctls.destroy(self._host, "pool:delete-draft", snapshots, draft)
-            ioctls.create_subvolume(self._host, "pool:make-draft", snapshots, draft)
-            with self._subvolume(_SNAPSHOT, draft) as empty:
-                os.fchmod(empty, _MODE)
-                for name in ("volumes", "layers"):
-                    os.mkdir(name, dir_fd=empty)
-                    os.chmod(name, _MODE, dir_fd=empty)
-                ioctls.snapshot(self._host, "pool:make-empty", empty, snapshots, _EMPTY, read_only=True)
-            ioctls.destroy(self._host, "pool:delete-draft", snapshots, draft)
+            there = os.listdir(snapshots)
+            if _DRAFT in there:
+                ioctls.destroy(self._host, "pool:delete-draft", snapshots, _DRAFT)
+            if _EMPTY not in there:
+                self._make_empty(snapshots)
+
+    def _make_empty(self, snapshots: int) -> None:
+        ioctls.create_subvolume(self._host, "pool:make-draft", snapshots, _DRAFT)
+        with self._subvolume(_SNAPSHOT, _DRAFT) as empty:
+            os.fchmod(empty, _MODE)
+            for name in ("volumes", "layers"):
+                os.mkdir(name, dir_fd=empty)
+                os.chmod(name, _MODE, dir_fd=empty)
+            ioctls.snapshot(self._host, "pool:make-empty", empty, snapshots, _EMPTY, read_only=True)
+        ioctls.destroy(self._host, "pool:delete-draft", snapshots, _DRAFT)
 
     def _identify(self, descriptor: int) -> None:
         try:

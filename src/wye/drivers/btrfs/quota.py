@@ -50,13 +50,17 @@ def usage(host: Host, descriptor: int) -> Usage:
         return Usage(exclusive_bytes=None)
 
 
+def groups(host: Host, descriptor: int) -> set[int]:
+    """Ids of all subvolumes, living or not, that have a quota group."""
+    return {int(entry.name[2:]) for entry in _groups(host, descriptor).glob("0_*")}
+
+
 def sweep(host: Host, descriptor: int) -> int:
     """Removes the quota groups that deleted subvolumes left behind. Returns how many.
 
     The kernel removes a group with its subvolume only if none of its extents lives on in a snapshot, and never
     looks again.
     """
-    there = {int(entry.name[2:]) for entry in _groups(host, descriptor).glob("0_*")}
     items = ioctls.search(
         host,
         "pool:list-subvolumes",
@@ -65,7 +69,7 @@ def sweep(host: Host, descriptor: int) -> int:
         (ioctls.ROOT_ITEM, ioctls.ROOT_ITEM),
         (_FIRST_SUBVOLUME, _LAST_SUBVOLUME),
     )
-    left = there - {item.objectid for item in items}
+    left = groups(host, descriptor) - {item.objectid for item in items}
     removed = 0
     for subvolume in left:
         if subvolume < _FIRST_SUBVOLUME:

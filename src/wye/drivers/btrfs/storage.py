@@ -11,8 +11,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +20,7 @@ from wye.host import MS_NOATIME, DiskFull, Host, OperationFailed
 
 MINIMUM_BYTES = 256 << 20
 _SPARE = 0.05
-"""Share of the host's disk that an image leaves free."""
+"""What must be left on the host's disk, as a share of the image."""
 _FORMAT_TIMEOUT_S = 600.0
 _DETACH_TIMEOUT_S = 2.0
 _FORMAT = ("-L", "wye", "-m", "single", "-d", "single", "--nodesize", "4096", "--sectorsize", "4096")
@@ -52,48 +50,41 @@ def mounted_at(path: Path) -> Mounted | None:
 
 
 def mount(host: Host, path: Path, image: Path, image_bytes: int | None) -> None:
-    """Makes the image if it is missing, and mounts it at `path` unless it is mounted there."""
-    host.make_directory("pool:make-directory", image.parent, mode=0o700)
+    """Makes the image if it is missing, and mounts it at `path` unless it is mounted there.
+
+    One at a time: two that attach one image at once would make two loop devices of it.
+    """
     host.make_directory("pool:make-directory", path, mode=0o711)
-    with _locked(host, image):
-        if _is_mounted(host, path, image):
-            return
-        _make_image(host, image, image_bytes)
-        with loop.attached(host, image) as device:
-            try:
-                host.mount("pool:mount", device, path, "btrfs", flags=MS_NOATIME, options=_OPTIONS)
-            except OperationFailed as error:
-                if error.errno == errno.ENODEV:
-                    raise Unsupported("this kernel has no btrfs", hint="run 'modprobe btrfs'") from error
-                raise
+    if _is_mounted(host, path, image):
+        return
+    _make_image(host, image, image_bytes)
+    with loop.attached(host, image) as device:
+        try:
+            host.mount("pool:mount", device, path, "btrfs", flags=MS_NOATIME, options=_OPTIONS)
+        except OperationFailed as error:
+            if error.errno == errno.ENODEV:
+                raise Unsupported("this kernel has no btrfs", hint="run 'modprobe btrfs'") from error
+            raise
 
 
 def unmount(host: Host, path: Path, image: Path) -> None:
     """Unmounts `path` and waits until the loop device has let go of the image. Raises Conflict while it is in use."""
     in_use = Conflict(f"the pool at {path} is in use", hint="stop what runs in it first")
-    with _locked(host, image):
-        try:
-            host.unmount("pool:unmount", path)
-        except OperationFailed as error:
-            if error.errno == errno.EBUSY:
-                raise in_use from error
-            raise
-        device = loop.find(host, image)
-        if device is None:
-            return
-        loop.detach(host, device)
-        deadline = host.monotonic() + _DETACH_TIMEOUT_S
-        while loop.find(host, image) is not None:
-            if host.monotonic() > deadline:
-                raise in_use
-            host.sleep(0.01)
-
-
-@contextmanager
-def _locked(host: Host, image: Path) -> Iterator[None]:
-    """Two that attach one image at the same time would make two loop devices of it."""
-    with host.lock("pool:lock", image.with_name(f"{image.name}.lock")):
-        yield
+    try:
+        host.unmount("pool:unmount", path)
+    except OperationFailed as error:
+        if error.errno == errno.EBUSY:
+            raise in_use from error
+        raise
+    device = loop.find(host, image)
+    if device is None:
+        return
+    loop.detach(host, device)
+    deadline = host.monotonic() + _DETACH_TIMEOUT_S
+    while loop.find(host, image) is not None:
+        if host.monotonic() > deadline:
+            raise in_use
+        host.sleep(0.01)
 
 
 def _is_mounted(host: Host, path: Path, image: Path) -> bool:
@@ -139,11 +130,10 @@ def _make_image(host: Host, image: Path, image_bytes: int | None) -> None:
 def _allocate(host: Host, partial: Path, image_bytes: int) -> None:
     held = partial.stat().st_blocks * 512 if partial.exists() else 0
     disk = os.statvfs(partial.parent)
-    room = disk.f_bavail * disk.f_frsize + held - int(disk.f_blocks * disk.f_frsize * _SPARE)
-    if room < image_bytes:
+    room = disk.f_bavail * disk.f_frsize + held
+    if room < image_bytes * (1 + _SPARE):
         raise DiskFull(
-            f"a pool of {image_bytes} bytes does not fit on the disk of {partial.parent}: {max(room, 0)} bytes can"
-            f" be had, with {_SPARE:.0%} of the disk left free",
+            f"a pool of {image_bytes} bytes does not fit on the disk of {partial.parent}, which has room for {room}",
             hint="make room, choose a smaller size, or put the pool on another disk",
         )
     host.at("pool:allocate")

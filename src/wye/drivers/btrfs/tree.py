@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from wye.host import Host
 
 _PART_BYTES = 4000
+_EMPTY_SUBVOLUME_INODE = 2
+"""What stands in a snapshot where its source had a subvolume within: nothing that the snapshot holds."""
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
@@ -46,9 +48,10 @@ class Tree:
         if self._parent_descriptor is None:
             return None
         try:
-            return os.stat(name or b".", dir_fd=self._parent_descriptor, follow_symlinks=False)
+            found = os.stat(name or b".", dir_fd=self._parent_descriptor, follow_symlinks=False)
         except FileNotFoundError:
             return None
+        return None if found.st_ino == _EMPTY_SUBVOLUME_INODE else found
 
     def names(self, path: bytes) -> list[bytes]:
         """In the directory `path`."""
