@@ -212,7 +212,9 @@ class Debian:
 def _one_line_sources(text: str) -> list[Source]:
     found = []
     for line in text.splitlines():
-        match = re.match(r"\s*deb\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<rest>[^#]*)", line)
+        match = re.match(
+            r"\s*deb\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<rest>[^#]*)", line
+        )
         if match is None:
             continue
         fields = {

@@ -27,7 +27,6 @@ from wye.host import DiskFull, ProgramFailed
 from wye.interfaces import Progress, Report
 from wye.model import Image
 
-_ANSWER_S = 15
 _COPY_S = 3600.0
 _UNPACK_S = 1800.0
 _MANIFEST_LIMIT = 4 << 20
@@ -42,16 +41,25 @@ class _Index(msgspec.Struct):
 
 
 class Registries:
-    """Pulls OCI images. `known` are the names of catalogue images, to mention where no registry is reached."""
+    """Pulls OCI images. `known` are the names of catalogue images, to mention where no registry is reached;
+    `answer_s` is how long a registry may take to answer what an image is."""
 
     def __init__(
-        self, shelf: Shelf, cache: Path, *, insecure: frozenset[str], limits: Limits, known: list[str]
+        self,
+        shelf: Shelf,
+        cache: Path,
+        *,
+        insecure: frozenset[str],
+        limits: Limits,
+        answer_s: float,
+        known: list[str],
     ) -> None:
         self._shelf = shelf
         self._host = shelf.host
         self._blobs = cache / "oci" / "blobs"
         self._insecure = insecure
         self._limits = limits
+        self._answer_s = answer_s
         self._known = known
 
     def resolve(self, text: str, *, pull: bool, report: Report) -> Image:
@@ -85,11 +93,11 @@ class Registries:
 
     def _manifest(self, reference: Reference) -> bytes:
         argv = [
-            "skopeo", "--insecure-policy", f"--command-timeout={_ANSWER_S}s", "inspect", "--raw",
+            "skopeo", "--insecure-policy", f"--command-timeout={self._answer_s:g}s", "inspect", "--raw",
             *self._tls(reference, "--tls-verify=false"), f"docker://{reference}",
         ]  # fmt: skip
         try:
-            data = self._host.run("images:inspect", argv, timeout_s=_ANSWER_S + 2).stdout
+            data = self._host.run("images:inspect", argv, timeout_s=self._answer_s + 2).stdout
         except ProgramFailed as error:
             raise self._refusal(reference, error) from error
         if len(data) > _MANIFEST_LIMIT:

@@ -34,6 +34,7 @@ class ImageStore:
         cache: Path,
         uid_base: int = 200_000,
         registries_insecure: frozenset[str] = LOOPBACK,
+        registry_answer_s: float = 15.0,
         limits: Limits = _LIMITS,
     ) -> None:
         self._host = host
@@ -41,7 +42,12 @@ class ImageStore:
         self._shelf = Shelf(host, directory, uid_base)
         self._catalogue = Catalogue(self._shelf, Debian(host, cache))
         self._registries = Registries(
-            self._shelf, cache, insecure=registries_insecure, limits=limits, known=self._catalogue.names()
+            self._shelf,
+            cache,
+            insecure=registries_insecure,
+            limits=limits,
+            answer_s=registry_answer_s,
+            known=self._catalogue.names(),
         )
         self._builds = PythonBuilds(
             self._shelf, lambda reference, report: self._catalogue.resolve(reference, pull=False, report=report)
