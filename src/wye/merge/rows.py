@@ -79,7 +79,7 @@ def merge_row(table: Table, triple: Triple, decisions: Decisions) -> Write | Non
     base, ours, theirs = triple.base, triple.ours, triple.theirs
     if theirs in (base, ours):
         return None
-    if base == ours:
+    if base == ours or (theirs is None and base and ours and _differ_in_new_only(table, base, ours)):
         return Write(before=ours, after=theirs)
     if base is None or ours is None or theirs is None:
         after = _merge_existence(table, triple, decisions)
@@ -159,6 +159,11 @@ def _merge_existence(table: Table, triple: Triple, decisions: Decisions) -> Row 
     if chosen is None or chosen.side is Side.OURS:
         return ours
     return theirs if chosen.side is Side.THEIRS else _from_json(table, chosen.value)
+
+
+def _differ_in_new_only(table: Table, base: Row, ours: Row) -> bool:
+    """Whether all differences are in new columns, whose default may differ on each side: nobody changed the row."""
+    return all(a == b or c in table.new for c, a, b in zip(table.columns, base, ours, strict=True))
 
 
 def _merge_cells(table: Table, base: Row, ours: Row, theirs: Row, decisions: Decisions) -> Row:

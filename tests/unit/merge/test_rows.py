@@ -98,6 +98,13 @@ def test_a_column_that_is_new_takes_theirs() -> None:
     assert merged.writes == [Write(before=row(b="2"), after=row(b="3"))]
 
 
+def test_a_deletion_does_not_mind_the_default_of_a_new_column() -> None:
+    table = Table(place="t", columns=TABLE.columns, key=("id",), new=frozenset({"b"}))
+    merged = merge_keyed(table, [Triple(base=row(b="1"), ours=row(b="2"), theirs=None)])
+    assert merged.writes == [Write(before=row(b="2"), after=None)]
+    assert merge_keyed(table, [Triple(base=row(b="1"), ours=row("x", "2"), theirs=None)]).conflicts
+
+
 def test_keyless_rows_are_counted() -> None:
     x, y, z = ("x",), ("y",), ("z",)
     table = Table(place="t", columns=("v",))

@@ -1,0 +1,279 @@
+"""Merges a fork's changes into a live database in one transaction, or leaves it as it was and says why.
+
+In order: the schemas are merged and compared; what the fork dropped must be unchanged in the target; DDL; the rows
+that the fork touched are locked and merged; they are written with triggers, rules and cascades off; foreign keys are
+proven; the DDL that had to wait; the schema must be what the merge expected; the written rows must be what was
+decided; checks; commit. A conflict anywhere rolls all of it back. Writers of other rows go on meanwhile.
+
+The same function rehearses: on a throwaway fork of the target, or with `dry_run`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import psycopg
+
+from wye.errors import BadRequest
+from wye.host import Host
+from wye.kinds.postgres.catalog import difference, digest, merge_schemas, read_schema
+from wye.kinds.postgres.changes import DatabaseChanges
+from wye.kinds.postgres.ddl import EXPAND, Statement
+from wye.kinds.postgres.references import check_deferred, check_references, keep_parents
+from wye.kinds.postgres.refuse import Refused, refusal
+from wye.kinds.postgres.replay import expand, fingerprint, replay, split
+from wye.kinds.postgres.session import Connection, begin_session, fetch, value
+from wye.kinds.postgres.stage import Staged, copy_writes, find_targets, stage
+from wye.kinds.postgres.tables import read_tables
+from wye.kinds.postgres.write import verify, write
+from wye.merge.conflict import Conflict, Decisions, Resolution
+from wye.merge.rows import Grain, Table, grain_conflict
+
+_SHOWN_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """`grain` and `delta` (numeric columns whose changes add up) by quoted table name; `checks`: SQL that must return
+    no rows; `schema`: the target's schema digest at the rehearsal, which must still hold."""
+
+    grain: Mapping[str, Grain] = field(default_factory=dict)
+    delta: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    checks: Sequence[str] = ()
+    lock_timeout_s: float = 3.0
+    check_timeout_s: float = 60.0
+    schema: str | None = None
+    dry_run: bool = False
+
+
+@dataclass(slots=True)
+class Applied:
+    """`seconds` by step, in order; `rows` written; `schema`: digest of the target's schema before, if DDL is merged."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    rows: int = 0
+    schema: str | None = None
+
+
+def apply(
+    host: Host,
+    connection: Connection,
+    changes: DatabaseChanges,
+    options: Options | None = None,
+    resolutions: Mapping[str, Resolution] | None = None,
+) -> Applied:
+    """Merges `changes` over a fresh superuser connection to their database in the target.
+
+    Raises Refused with every conflict that could be found; the target is then unchanged, but for new values of
+    enumerated types. Merging the same changes twice is a merge of changes that the target has already.
+    """
+    options = options or Options()
+    begin_session(connection)
+    merge = _Merge(host, connection, changes, options, Decisions(resolutions))
+    try:
+        merge.expand()
+        with connection.transaction(force_rollback=options.dry_run):
+            merge.run()
+            host.at("postgres:apply:commit")
+        merge.lap("commit")
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+        detail = str(error).strip().splitlines()[0]
+        raise Refused([refusal("lock-timeout", merge.place, f"{detail}; merge again")]) from error
+    host.at("postgres:apply:done")
+    return merge.applied
+
+
+class _Merge:
+    def __init__(
+        self, host: Host, connection: Connection, changes: DatabaseChanges, options: Options, decisions: Decisions
+    ) -> None:
+        self.host = host
+        self.connection = connection
+        self.changes = changes
+        self.options = options
+        self.decisions = decisions
+        self.place = f"postgres/{changes.database}"
+        self.applied = Applied()
+        self._since = host.monotonic()
+
+    def lap(self, step: str) -> None:
+        now = self.host.monotonic()
+        self.applied.seconds[step] = now - self._since
+        self._since = now
+
+    def expand(self) -> None:
+        """Only after the schemas were seen to merge: this commits."""
+        if any(statement.stage == EXPAND for statement in self.changes.ddl) and not self.options.dry_run:
+            self._expected_schema()
+            expand(self.host, self.connection, self.changes.ddl)
+
+    def run(self) -> None:
+        self._set("lock_timeout", f"{self.options.lock_timeout_s:g}s")
+        self._set("track_counts", "on")
+        expected = self._expected_schema()
+        before, after = split(self.changes.ddl, ddl_first=self.changes.ddl_first)
+        columns = self._columns() if self.changes.ddl else {}
+        self.lap("schema")
+        self._refuse_lost()
+        self._replay(before)
+        self.lap("ddl")
+        tables = self._stage(columns)
+        self.lap("lock and merge")
+        self._write(tables)
+        self._replay(after)
+        for view in self.changes.views:
+            self.connection.execute(f"refresh materialized view {view}")
+        self._verify_schema(expected)
+        self.lap("verify")
+        self._sequences()
+        self._check()
+        self.lap("checks")
+
+    def _expected_schema(self) -> dict[str, str] | None:
+        """The schema that the target must have in the end; None if the fork changed none."""
+        if self.changes.base == self.changes.theirs:
+            return None
+        ours = read_schema(self.connection)
+        if self.applied.schema is None:
+            self.applied.schema = digest(ours)
+            if self.options.schema not in (None, self.applied.schema):
+                raise Refused(
+                    [refusal("target-schema-moved", self.place, "the target's schema changed since the rehearsal")]
+                )
+        expected, conflicts = merge_schemas(self.changes.base, ours, self.changes.theirs)
+        base, theirs = self.changes.base, self.changes.theirs
+        _refuse([
+            refusal(
+                "schema", self.place, f"both changed {n}",
+                key=(n,), base=base.get(n), ours=ours.get(n), theirs=theirs.get(n),
+            )
+            for n in conflicts
+        ])  # fmt: skip
+        return expected
+
+    def _columns(self) -> dict[str, set[str]]:
+        names = [table.table for table in self.changes.tables]
+        return {r.name: set(r.columns) for r in read_tables(self.connection, names).values()}
+
+    def _refuse_lost(self) -> None:
+        """What the fork dropped must be in the target as it was in the base: the drop did not see a change."""
+        found: list[Conflict] = []
+        for content in self.changes.contents:
+            watched = self.options.grain.get(content.table) is Grain.TABLE and not content.is_drop
+            if not (content.is_drop or watched):
+                continue
+            relation = next(iter(read_tables(self.connection, [content.table]).values()), None)
+            columns = [column for column in content.columns if relation and column in relation.columns]
+            if relation is None or (content.is_drop and not columns):
+                continue
+            mode = "access exclusive" if content.is_drop else "share row exclusive"
+            self.connection.execute(f"lock table {relation.source} in {mode} mode")
+            same = fingerprint(self.connection, relation, columns) == (content.rows, content.digest)
+            if same and len(columns) == len(content.columns):
+                continue
+            place = f"{self.place}/{content.table}"
+            if content.is_drop:
+                detail = f"dropped in the fork, changed in the target: {', '.join(columns)}"
+                found.append(refusal("drop-vs-change", place, detail, key=content.columns))
+            elif any(table.table == content.table for table in self.changes.tables):
+                table = Table(place=place, columns=(), grain=Grain.TABLE)
+                found += [c for c in [grain_conflict(table, 1, 1)] if c]
+        _refuse(found)
+
+    def _replay(self, statements: list[Statement]) -> None:
+        try:
+            replay(self.host, self.connection, statements)
+        except psycopg.errors.LockNotAvailable:
+            raise
+        except psycopg.Error as error:
+            raise Refused([refusal("ddl-failed", self.place, str(error).strip())]) from error
+
+    def _stage(self, columns: Mapping[str, set[str]]) -> list[Staged]:
+        """`columns`: what the target had before the DDL."""
+        relations, refused = find_targets(self.connection, self.changes.database, self.changes.tables)
+        _refuse(refused)
+        self._set("session_replication_role", "replica")
+        staged = []
+        for number, changes in enumerate(self.changes.tables):
+            grain = self.options.grain.get(changes.table, Grain.CELL)
+            if grain is Grain.TABLE and not any(
+                c.table == changes.table and not c.is_drop for c in self.changes.contents
+            ):
+                raise BadRequest(f"the changes were read without watching {changes.table}")
+            table = Table(
+                place=f"{self.place}/{changes.table}",
+                columns=changes.columns,
+                key=changes.key,
+                grain=grain,
+                delta=self.options.delta.get(changes.table, frozenset()),
+                new=frozenset(changes.new) - columns.get(changes.table, set()),
+            )
+            self.host.at("postgres:apply:lock")
+            staged.append(stage(self.connection, number, changes, table, relations[changes.table], self.decisions))
+        _refuse(self.decisions.open)
+        return [table for table in staged if table.writes]
+
+    def _write(self, tables: list[Staged]) -> None:
+        connection, database = self.connection, self.changes.database
+        for staged in tables:
+            copy_writes(connection, staged)
+        keys = keep_parents(connection, tables)
+        _refuse(write(self.host, connection, database, tables))
+        self.lap("write")
+        _refuse(check_references(connection, database, tables, keys) + check_deferred(connection, database, tables))
+        _refuse(verify(connection, database, tables))
+        self._set("session_replication_role", "origin")
+        self.applied.rows = sum(len(staged.writes) for staged in tables)
+        self.lap("references")
+
+    def _verify_schema(self, expected: dict[str, str] | None) -> None:
+        if expected is None:
+            return
+        got = read_schema(self.connection)
+        _refuse([
+            refusal(
+                "schema-mismatch", self.place, f"not as merged: {n}",
+                key=(n,), ours=got.get(n), theirs=expected.get(n),
+            )
+            for n in difference(got, expected)
+        ])  # fmt: skip
+
+    def _sequences(self) -> None:
+        """Moves sequences forward, never back. ALTER SEQUENCE is transactional and holds nextval() off until commit."""
+        for sequence in self.changes.sequences:
+            if value(self.connection, f"select to_regclass('{sequence.name.replace(chr(39), chr(39) * 2)}') is null"):
+                continue
+            at = value(self.connection, f"select last_value from {sequence.name}")
+            forward = sequence.value > at if sequence.increment > 0 else sequence.value < at
+            if forward:
+                target = sequence.value + sequence.increment
+                self.connection.execute(f"alter sequence {sequence.name} restart with {target}")
+
+    def _check(self) -> None:
+        if not self.options.checks:
+            return
+        self._set("transaction_read_only", "on")
+        self._set("statement_timeout", f"{self.options.check_timeout_s:g}s")
+        self.connection.execute("set local search_path to default")
+        found = []
+        for sql in self.options.checks:
+            self.host.at("postgres:apply:check")
+            try:
+                with self.connection.transaction():
+                    rows = fetch(self.connection, sql)
+            except psycopg.Error as error:
+                found.append(refusal("check-failed", self.place, str(error).strip(), key=(sql,)))
+                continue
+            if rows:
+                shown = [[None if cell is None else str(cell) for cell in row] for row in rows[:_SHOWN_ROWS]]
+                found.append(refusal("check-failed", self.place, f"{len(rows)} rows", key=(sql,), ours=shown))
+        _refuse(found)
+
+    def _set(self, name: str, setting: str) -> None:
+        self.connection.execute(f"set local {name} = '{setting}'")
+
+
+def _refuse(conflicts: Sequence[Conflict]) -> None:
+    if conflicts:
+        raise Refused(conflicts)

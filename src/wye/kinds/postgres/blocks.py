@@ -1,0 +1,93 @@
+"""From changed byte ranges of files to changed blocks of relations.
+
+The pool says which bytes of which files differ between two snapshots. A relation's main fork is a file named by its
+relfilenode, cut into segments ("16384", "16384.1"); its other forks (free space, visibility) and everything else in
+the data directory say nothing about rows. Blocks that a VACUUM cut off at the tail are in no list: whoever reads
+compares the lengths as well (`Ranges.with_tail`), or those deletions would be lost.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from wye.interfaces import PathChange
+
+_MAIN_FORK = re.compile(r"((?:base/\d+|global|pg_tblspc/\d+/[^/]+/\d+)/\d+)(?:\.(\d+))?")
+_CONFIGURATION = frozenset({"postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"})
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """Blocks as sorted, disjoint, half-open ranges."""
+
+    spans: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def of(cls, spans: Iterable[tuple[int, int]]) -> Ranges:
+        merged: list[tuple[int, int]] = []
+        for first, end in sorted(span for span in spans if span[0] < span[1]):
+            if merged and first <= merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+            else:
+                merged.append((first, end))
+        return cls(tuple(merged))
+
+    def with_tail(self, old_blocks: int, new_blocks: int) -> Ranges:
+        """Adds the blocks that only the longer of two files has."""
+        return Ranges.of([*self.spans, (min(old_blocks, new_blocks), max(old_blocks, new_blocks))])
+
+    def pieces(self, blocks: int) -> Iterator[tuple[int, int]]:
+        """The ranges, cut so that each has at most `blocks` blocks."""
+        for first, end in self.spans:
+            for start in range(first, end, blocks):
+                yield start, min(start + blocks, end)
+
+    def count(self) -> int:
+        return sum(end - first for first, end in self.spans)
+
+    def __bool__(self) -> bool:
+        return bool(self.spans)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedBlocks:
+    """By relation file ("base/5/16384"): its changed blocks. `configuration`: changed server settings files."""
+
+    relations: dict[str, Ranges] = field(default_factory=dict)
+    configuration: tuple[str, ...] = ()
+
+    def of(self, file: str | None) -> Ranges:
+        return self.relations.get(file or "", Ranges())
+
+    def touched(self, file: str | None) -> bool:
+        """Whether a file differs at all, if only in length."""
+        return file in self.relations
+
+
+def changed_blocks(
+    changes: Iterable[PathChange], data: str, *, block_bytes: int = 8192, segment_blocks: int = 131072
+) -> ChangedBlocks:
+    """Reads the pool's changes below the data directory `data` (a path relative to the environment's root)."""
+    prefix = data.rstrip("/") + "/" if data else ""
+    spans: dict[str, list[tuple[int, int]]] = {}
+    configuration = []
+    for change in changes:
+        if not change.path.startswith(prefix) or change.metadata_only:
+            continue
+        path = change.path[len(prefix) :]
+        if path in _CONFIGURATION:
+            configuration.append(path)
+        matched = _MAIN_FORK.fullmatch(path)
+        if matched is None:
+            continue
+        segment = int(matched[2] or 0) * segment_blocks
+        found = spans.setdefault(matched[1], [])
+        if change.kind == "added":
+            found.append((segment, segment + segment_blocks))
+        found.extend(
+            (segment + offset // block_bytes, segment + -(-(offset + length) // block_bytes))
+            for offset, length in change.extents
+        )
+    return ChangedBlocks({file: Ranges.of(found) for file, found in spans.items()}, tuple(sorted(configuration)))

@@ -1,0 +1,141 @@
+"""What a fork changed in its databases: a value that can be stored, shown in pages, and merged later.
+
+It is net and exact: a row that was changed and changed back is not in it. It holds all that a merge needs, so a merge
+reads neither base nor fork again. Its id is a hash of its content: two equal diffs are one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import msgspec
+
+from wye.errors import BadRequest, NotFound
+from wye.kinds.postgres.catalog import Schema
+from wye.kinds.postgres.ddl import Statement
+from wye.merge.conflict import Json
+from wye.merge.rows import Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """A fingerprint of a table's content in the base, or of some of its columns."""
+
+    table: str
+    columns: tuple[str, ...]
+    rows: int
+    digest: str
+    is_drop: bool = False
+    """The fork dropped these columns (all of them: the table)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableChanges:
+    """Rows that differ. `key` empty: rows are told apart by nothing, and `counts` says how often each deleted row was
+    in the base. `new`: columns that the fork added. All rows are in the order of `columns`."""
+
+    table: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    deletes: tuple[Row, ...] = ()
+    inserts: tuple[Row, ...] = ()
+    updates: tuple[tuple[Row, Row], ...] = ()
+    counts: tuple[tuple[Row, int], ...] = ()
+    new: tuple[str, ...] = ()
+
+    def changed_columns(self) -> tuple[str, ...]:
+        """Columns that some update changes, in the table's order."""
+        return tuple(c for i, c in enumerate(self.columns) if any(old[i] != new[i] for old, new in self.updates))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceChange:
+    """`value` is the last one that the fork's sequence gave out."""
+
+    name: str
+    value: int
+    increment: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseChanges:
+    """`ddl_first`: all DDL before the rows; otherwise its AFTER stage waits for them. `views`: materialized views to
+    refresh. `base` and `theirs` are empty if no DDL happened: then the target's schema does not matter as a whole."""
+
+    database: str
+    ddl: tuple[Statement, ...] = ()
+    ddl_first: bool = True
+    tables: tuple[TableChanges, ...] = ()
+    sequences: tuple[SequenceChange, ...] = ()
+    views: tuple[str, ...] = ()
+    contents: tuple[Content, ...] = ()
+    base: Schema = field(default_factory=dict)
+    theirs: Schema = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.ddl or self.tables or self.sequences or self.views or self.base != self.theirs)
+
+    def table(self, name: str) -> TableChanges:
+        """Raises NotFound."""
+        for changes in self.tables:
+            if changes.table == name:
+                return changes
+        raise NotFound(f"{name} has no changes in database {self.database}")
+
+    @property
+    def id(self) -> str:
+        return hashlib.sha256(to_json(self)).hexdigest()
+
+
+def to_json(changes: DatabaseChanges) -> bytes:
+    return msgspec.json.encode(changes, order="sorted")
+
+
+def from_json(data: bytes) -> DatabaseChanges:
+    """Raises BadRequest."""
+    try:
+        return msgspec.json.decode(data, type=DatabaseChanges)
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"not a database's changes: {error}") from error
+
+
+def stat(changes: DatabaseChanges) -> Json:
+    """What fits a screen: statements, and counts per table."""
+    return {
+        "database": changes.database,
+        "ddl": [statement.sql for statement in changes.ddl],
+        "tables": [
+            {
+                "table": table.table,
+                "inserted": len(table.inserts),
+                "deleted": len(table.deletes),
+                "updated": len(table.updates),
+                "columns": list(table.changed_columns()),
+            }
+            for table in changes.tables
+        ],
+        "sequences": {sequence.name: sequence.value for sequence in changes.sequences},
+        "views": list(changes.views),
+    }
+
+
+def page(table: TableChanges, offset: int, limit: int) -> list[Json]:
+    """Changed rows from `offset` on: deletions, then updates (with only the cells that changed), then insertions."""
+    rows: list[Json] = []
+    deletes, updates = len(table.deletes), len(table.updates)
+    for index in range(offset, min(offset + limit, deletes + updates + len(table.inserts))):
+        if index < deletes:
+            rows.append({"change": "delete", "row": _named(table, table.deletes[index])})
+        elif index < deletes + updates:
+            old, new = table.updates[index - deletes]
+            cells = {c: [a, b] for c, a, b in zip(table.columns, old, new, strict=True) if a != b}
+            key = {column: old[table.columns.index(column)] for column in table.key}
+            rows.append({"change": "update", "key": key, "cells": cells})
+        else:
+            rows.append({"change": "insert", "row": _named(table, table.inserts[index - deletes - updates])})
+    return rows
+
+
+def _named(table: TableChanges, row: Row) -> Json:
+    return dict(zip(table.columns, row, strict=True))

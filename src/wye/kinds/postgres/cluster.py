@@ -1,0 +1,142 @@
+"""A cluster's data directory on disk, and what a server has to be for this room.
+
+A copied data directory still holds its source's `postmaster.pid`. Whoever trusts it signals the source: so `clean`
+removes it before anything else happens to a copy. A copy must not act on the world either: `FENCE` keeps a throwaway
+server from archiving, replicating and running jobs. Files are reached without following links: a fork's processes
+wrote them.
+
+This room starts no server. The engine starts them where their image is; it hands over a `Server`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from wye.errors import NotFound, Unsupported
+from wye.host import Host
+from wye.kinds.postgres.session import Connection
+
+OLDEST, NEWEST = 14, 18
+"""Major versions whose catalogs this room knows: 14 brought the scan of a range of row addresses."""
+
+FENCE: Mapping[str, str] = {
+    "archive_mode": "off",
+    "archive_command": "",
+    "primary_conninfo": "",
+    "max_logical_replication_workers": "0",
+    "cron.launch_active_jobs": "off",
+    "autovacuum": "off",
+    "listen_addresses": "",
+    "ssl": "off",
+}
+"""For every throwaway server. Not for a fork's own, which runs as its compose file says."""
+
+THROWAWAY: Mapping[str, str] = {**FENCE, "fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+"""For a server whose bytes nobody keeps: the base while it is read, the rehearsal."""
+
+_LEFT_BY_A_SERVER = ("postmaster.pid", "postmaster.opts", "standby.signal", "recovery.signal", "backup_label.old")
+_DEPTH = 2
+
+
+class Server(Protocol):
+    """A running cluster that somebody else started and will stop."""
+
+    def connect(self, database: str) -> Connection:
+        """A new connection as a superuser. Raises Unavailable."""
+        ...
+
+
+def find_data(host: Host, root: Path) -> str | None:
+    """The data directory in the volume at `root`, relative to it ("" for the volume itself); None: there is none."""
+    folders = [""]
+    for _ in range(_DEPTH + 1):
+        for folder in folders:
+            if _is_data(host, root, folder):
+                return folder
+        folders = [f"{folder}/{name}".lstrip("/") for folder in folders for name in _folders(host, root, folder)]
+    return None
+
+
+def version(host: Host, data: Path) -> int:
+    """The major version. Raises NotFound if `data` is no data directory, Unsupported for one too old or new."""
+    try:
+        text = host.read_beneath(data, "PG_VERSION", limit_bytes=16).decode(errors="replace").strip()
+    except OSError as error:
+        raise NotFound(f"{data} is no PostgreSQL data directory") from error
+    if not re.fullmatch(r"\d+", text) or not OLDEST <= int(text) <= NEWEST:
+        raise Unsupported(f"PostgreSQL {text} cannot be merged: versions {OLDEST} to {NEWEST} can")
+    return int(text)
+
+
+def clean(host: Host, data: Path) -> None:
+    """Removes what ties a copied data directory to its source. `postmaster.pid` goes first."""
+    descriptor = host.open_beneath(data, "", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for name in _LEFT_BY_A_SERVER:
+            host.at("postgres:clean")
+            try:
+                os.unlink(name, dir_fd=descriptor)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise host.failure("postgres:clean", f"remove {name}", error) from error
+    finally:
+        os.close(descriptor)
+
+
+def refuse_tablespaces(host: Host, data: Path) -> None:
+    """Raises Unsupported if the cluster keeps data outside its volume: no snapshot of the volume holds it."""
+    found = _entries(host, data, "pg_tblspc")
+    if found:
+        raise Unsupported(
+            f"the cluster has tablespaces outside its volume ({', '.join(sorted(found))})",
+            hint="move their tables into the default tablespace",
+        )
+
+
+class Postgres:
+    """The kind, for the engine's table of kinds (`interfaces.Kind`)."""
+
+    name = "postgres"
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def claims(self, root: Path) -> bool:
+        return find_data(self._host, root) is not None
+
+    def prepare(self, root: Path) -> None:
+        folder = find_data(self._host, root)
+        if folder is not None:
+            clean(self._host, root / folder)
+
+
+def _is_data(host: Host, root: Path, folder: str) -> bool:
+    try:
+        host.read_beneath(root, f"{folder}/PG_VERSION", limit_bytes=1)
+        host.read_beneath(root, f"{folder}/global/pg_control", limit_bytes=1)
+    except OSError:
+        return False
+    return True
+
+
+def _folders(host: Host, root: Path, folder: str) -> list[str]:
+    return sorted(name for name, is_folder in _entries(host, root, folder).items() if is_folder)
+
+
+def _entries(host: Host, root: Path, folder: str) -> dict[str, bool]:
+    """Names in a directory, each with whether it is a directory itself; empty if it cannot be opened."""
+    try:
+        descriptor = host.open_beneath(root, folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return {}
+    try:
+        with os.scandir(descriptor) as entries:
+            return {e.name: stat.S_ISDIR(e.stat(follow_symlinks=False).st_mode) for e in entries}
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,158 @@
+"""From a fork's DDL log to statements that can be replayed on the target, each in its place.
+
+The log holds whole query strings, as clients sent them. They are parsed with PostgreSQL's own grammar; DDL is kept,
+data statements are dropped (their effect is in the rows), and statements that may hide DDL (DO, CALL, a function)
+cannot be replayed: the log says that something happened, but not what, so the merge is refused.
+
+Only statements on a list are ever replayed. The fork's own users wrote the log and may have forged it; a forged
+statement is still one that defines an object, and the target's schema is compared with the fork's afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import postgast
+
+from wye.kinds.postgres.refuse import refusal
+from wye.kinds.postgres.session import LOG_SCHEMA, Connection, fetch
+from wye.merge.conflict import Conflict
+
+EXPAND, BEFORE, AFTER = "expand", "before", "after"
+"""When a statement runs: committed ahead, before the rows are written, or after them if it must wait for them."""
+
+_READ = f"""select process, statement_at::text, tag, object, extension, role, path, query
+from {LOG_SCHEMA}.ddl order by id"""
+
+_REPLAYED = frozenset(
+    f"{name}_stmt"
+    for name in (
+        "alter_collation", "alter_default_privileges", "alter_domain", "alter_enum", "alter_extension",
+        "alter_extension_contents", "alter_function", "alter_object_depends", "alter_object_schema", "alter_op_family",
+        "alter_operator", "alter_owner", "alter_policy", "alter_publication", "alter_seq", "alter_stats", "alter_table",
+        "alter_tsconfiguration", "alter_tsdictionary", "alter_type", "comment", "composite_type", "create",
+        "create_cast", "create_conversion", "create_domain", "create_enum", "create_extension", "create_function",
+        "create_op_class", "create_op_family", "create_policy", "create_publication", "create_range", "create_schema",
+        "create_seq", "create_stats", "create_table_as", "create_trig", "define", "drop", "grant", "index",
+        "refresh_mat_view", "rename", "rule", "sec_label", "view",
+    )
+)  # fmt: skip
+_DROPPED = frozenset(
+    f"{name}_stmt"
+    for name in (
+        "check_point", "close_portal", "cluster", "constraints_set", "copy", "deallocate", "declare_cursor", "delete",
+        "discard", "execute", "explain", "fetch", "insert", "listen", "lock", "merge", "notify", "prepare", "reindex",
+        "select", "transaction", "truncate", "unlisten", "update", "vacuum", "variable_set", "variable_show",
+        "do", "call",
+    )
+)  # fmt: skip
+_LATE = frozenset({"AT_SetNotNull", "AT_AddConstraint", "AT_ValidateConstraint", "AT_AddIndex"})
+_TEMPORARY = "t"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """One statement to replay under `role` with the search path `path` (as a setting's text)."""
+
+    sql: str
+    stage: str
+    role: str
+    path: str
+
+
+def read_statements(connection: Connection, database: str) -> tuple[list[Statement], list[Conflict]]:
+    """The fork's DDL in order, and a refusal for each thing in the log that cannot be replayed."""
+    return plan_statements(fetch(connection, _READ), f"postgres/{database}")
+
+
+def plan_statements(log: Iterable[Sequence[Any]], place: str) -> tuple[list[Statement], list[Conflict]]:
+    """As read_statements, for rows of the log (process, time, tag, object, extension, role, path, query)."""
+    statements: list[Statement] = []
+    refused: list[Conflict] = []
+    seen: tuple[Any, ...] = ()
+    for process, at, tag, name, extension, role, path, query in log:
+        if extension or (process, at, query) == seen:
+            continue
+        seen = (process, at, query)
+        try:
+            found = list(_split(query))
+        except (postgast.PgQueryError, _Opaque) as error:
+            refused.append(refusal("opaque-ddl", place, f"{tag}: {error}", key=(name or tag,), theirs=query))
+            continue
+        if not found:
+            refused.append(
+                refusal("opaque-ddl", place, f"{tag} was done inside {_head(query)}", key=(name or tag,), theirs=query)
+            )
+        statements += [Statement(sql=sql, stage=stage, role=role, path=path) for sql, stage in found if sql]
+    return statements, refused
+
+
+class _Opaque(Exception):
+    """Says what cannot be replayed."""
+
+
+def _split(query: str) -> Iterable[tuple[str, str]]:
+    data = query.encode()
+    for raw in postgast.parse(query).stmts:
+        kind = raw.stmt.WhichOneof("node")
+        node = getattr(raw.stmt, kind)
+        if kind == "select_stmt" and node.HasField("into_clause"):
+            raise _Opaque("SELECT INTO cannot be replayed; use CREATE TABLE AS")
+        if kind in _DROPPED:
+            continue
+        if kind not in _REPLAYED:
+            raise _Opaque(f"{kind.removesuffix('_stmt').replace('_', ' ')} cannot be replayed")
+        end = raw.stmt_location + raw.stmt_len if raw.stmt_len else len(data)
+        text = data[raw.stmt_location : end].decode().strip()
+        yield from _staged(kind, node, text)
+
+
+def _staged(kind: str, node: Any, text: str) -> Iterable[tuple[str, str]]:
+    """A statement as it is replayed: without CONCURRENTLY, without rows, one command of ALTER TABLE at a time.
+
+    Empty text: understood, and nothing to replay."""
+    if kind in ("create_stmt", "create_table_as_stmt") and _is_temporary(kind, node):
+        yield "", BEFORE
+    elif kind == "refresh_mat_view_stmt":
+        yield "", AFTER
+    elif kind == "create_table_as_stmt":
+        node.into.skip_data = True
+        yield _deparse(kind, node), BEFORE
+    elif kind == "index_stmt":
+        node.concurrent = False
+        yield _deparse(kind, node), AFTER
+    elif kind == "drop_stmt" and node.concurrent:
+        node.concurrent = False
+        yield _deparse(kind, node), BEFORE
+    elif kind == "alter_enum_stmt" and node.new_val and not node.old_val:
+        node.skip_if_new_val_exists = True
+        yield _deparse(kind, node), EXPAND
+    elif kind == "alter_table_stmt":
+        commands = list(node.cmds)
+        for command in commands:
+            one = type(node)()
+            one.CopyFrom(node)
+            del one.cmds[:]
+            one.cmds.add().CopyFrom(command)
+            name = postgast.pg_query_pb2.AlterTableType.Name(command.alter_table_cmd.subtype)
+            yield (text if len(commands) == 1 else _deparse(kind, one)), AFTER if name in _LATE else BEFORE
+    else:
+        yield text, BEFORE
+
+
+def _is_temporary(kind: str, node: Any) -> bool:
+    relation = node.relation if kind == "create_stmt" else node.into.rel
+    return bool(relation.relpersistence == _TEMPORARY)
+
+
+def _deparse(kind: str, node: Any) -> str:
+    result = postgast.ParseResult()
+    getattr(result.stmts.add().stmt, kind).CopyFrom(node)
+    return str(postgast.deparse(result))
+
+
+def _head(query: str) -> str:
+    words = " ".join(query.split())
+    return words if len(words) <= 60 else words[:57] + "..."

@@ -1,0 +1,281 @@
+"""Reads what a fork changed since its base, without stopping the fork and without anything in production.
+
+Each database of the fork is read at one instant: a repeatable-read transaction, opened BEFORE a Postgres checkpoint
+and before the pool's snapshot. Whatever such a transaction sees was in the fork's files when the snapshot was taken;
+so the blocks that differ from the base's snapshot contain every row that differs. The tables are locked against
+TRUNCATE and rewriting meanwhile, not against writing.
+
+The base is started from its snapshot on a throwaway copy and gets the fork's DDL, so that both sides have one schema
+and a rename or a new type of a column is no change of rows. Everything that would be lost in silence is refused
+by name, all of it at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import psycopg
+
+from wye.errors import Unavailable
+from wye.host import Host
+from wye.interfaces import PathChange
+from wye.kinds.postgres.blocks import ChangedBlocks, Ranges, changed_blocks
+from wye.kinds.postgres.catalog import Schema, difference, read_schema
+from wye.kinds.postgres.changes import Content, DatabaseChanges, SequenceChange, TableChanges
+from wye.kinds.postgres.cluster import Server
+from wye.kinds.postgres.ddl import Statement, read_statements
+from wye.kinds.postgres.guards import cluster_changes, database_changes
+from wye.kinds.postgres.prepare import MAINTENANCE, list_databases, opened
+from wye.kinds.postgres.refuse import Refused, refusal
+from wye.kinds.postgres.replay import expand, fingerprint, replay, split
+from wye.kinds.postgres.rows import Source, count_equal, differing_rows, pair
+from wye.kinds.postgres.session import LOG_SCHEMA, Connection, fetch, value
+from wye.kinds.postgres.tables import Relation, read_tables
+from wye.merge.conflict import Conflict
+from wye.merge.rows import Row
+
+_LOCK_TIMEOUT = "3s"
+
+_SEQUENCES = f"""select format('%I.%I', schemaname, sequencename), last_value, increment_by
+from pg_sequences where schemaname <> '{LOG_SCHEMA}'"""
+_VIEWS = """select format('%I.%I', n.nspname, c.relname), pg_relation_filepath(c.oid)
+from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'm' and c.relispopulated order by 1"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One database while it is read: base and fork."""
+
+    host: Host
+    executor: Executor
+    database: str
+    base: Connection
+    fork: Connection
+    blocks: ChangedBlocks
+
+    @property
+    def place(self) -> str:
+        return f"postgres/{self.database}"
+
+
+def read_changes(
+    host: Host,
+    base: Server,
+    fork: Server,
+    freeze: Callable[[], Iterable[PathChange]],
+    data: str,
+    *,
+    databases: Collection[str] | None = None,
+    watched: Mapping[str, Collection[str]] | None = None,
+) -> list[DatabaseChanges]:
+    """The changes of every database that has any.
+
+    `base`: a throwaway server on a copy of the base snapshot, fenced, used by nobody else. `fork`: the fork's own
+    server, running and in use. `freeze` takes a snapshot of the fork when it is called and returns what differs from
+    the base's; `data` is the data directory's path in these changes. `databases`: only these. `watched`: by database,
+    tables (quoted names) whose whole content is fingerprinted, for a policy that allows only one side to change them.
+
+    Raises Refused for what cannot be merged, Unavailable if a table of the fork stays locked.
+    """
+    with contextlib.ExitStack() as stack:
+        executor = stack.enter_context(ThreadPoolExecutor(2))
+        maintenance = stack.enter_context(opened(fork, MAINTENANCE))
+        there = list_databases(maintenance)
+        chosen = [name for name in there if databases is None or name in databases]
+        views = {name: stack.enter_context(_view(fork, name)) for name in chosen}
+        host.at("postgres:diff:checkpoint")
+        maintenance.execute("checkpoint")
+        blocks = _read_blocks(maintenance, freeze(), data)
+        base_maintenance = stack.enter_context(opened(base, MAINTENANCE))
+        refused = cluster_changes(base_maintenance, maintenance, blocks)
+        found = []
+        for name in sorted(set(list_databases(base_maintenance)) & views.keys()):
+            if not _is_touched(views[name], blocks):
+                continue
+            host.at("postgres:diff:database")
+            with opened(base, name) as connection:
+                side = _Side(host, executor, name, connection, views[name], blocks)
+                changes, refusals = _read_database(side, (watched or {}).get(name, ()))
+            refused += refusals
+            if changes:
+                found.append(changes)
+    if refused:
+        raise Refused(refused)
+    return found
+
+
+@contextlib.contextmanager
+def _view(server: Server, database: str) -> Iterator[Connection]:
+    """A connection whose transaction sees one instant, with the tables held against what that would not cover."""
+    with opened(server, database) as connection:
+        tables = [table.name for table in read_tables(connection).values()]
+        connection.execute("begin isolation level repeatable read read only")
+        connection.execute(f"set local lock_timeout = '{_LOCK_TIMEOUT}'")
+        try:
+            if tables:
+                connection.execute(f"lock table {', '.join(tables)} in access share mode")
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.UndefinedTable) as error:
+            raise Unavailable(f"the fork's database {database} is being altered: {error}") from error
+        value(connection, "select 1")
+        yield connection
+
+
+def _read_blocks(connection: Connection, changes: Iterable[PathChange], data: str) -> ChangedBlocks:
+    block = int(value(connection, "select setting from pg_settings where name = 'block_size'"))
+    segment = int(value(connection, "select setting from pg_settings where name = 'segment_size'"))
+    return changed_blocks(changes, data, block_bytes=block, segment_blocks=segment)
+
+
+def _is_touched(connection: Connection, blocks: ChangedBlocks) -> bool:
+    oid = value(connection, "select oid from pg_database where datname = current_database()")
+    return any(file.startswith(f"base/{oid}/") for file in blocks.relations)
+
+
+def _read_database(side: _Side, watched: Collection[str]) -> tuple[DatabaseChanges, list[Conflict]]:
+    refused = database_changes(side.database, side.base, side.fork, side.blocks)
+    base, theirs = read_schema(side.base), read_schema(side.fork)
+    statements, opaque = read_statements(side.fork, side.database)
+    refused += opaque
+    expand(side.host, side.base, statements)
+    with side.base.transaction(force_rollback=True):
+        old = read_tables(side.base)
+        new = read_tables(side.fork)
+        contents = _contents(side, old, new, watched)
+        ddl_first = True
+        reached = old
+        if base != theirs and not opaque:
+            ddl_first, failures = _give_schema(side, statements, theirs)
+            refused += failures
+            reached = read_tables(side.base)
+        if refused:
+            return DatabaseChanges(database=side.database), refused
+        tables = _read_tables(side, old, reached, new)
+        changed = base != theirs
+        return DatabaseChanges(
+            database=side.database,
+            ddl=tuple(statements) if changed else (),
+            ddl_first=ddl_first,
+            tables=tuple(tables),
+            sequences=tuple(_sequences(side)),
+            views=tuple(_views(side)),
+            contents=tuple(contents),
+            base=base if changed else {},
+            theirs=theirs if changed else {},
+        ), []
+
+
+def _give_schema(side: _Side, statements: list[Statement], theirs: Schema) -> tuple[bool, list[Conflict]]:
+    """Gives the base the fork's schema. Whether all DDL can run ahead of the rows is found by trying."""
+    try:
+        with side.base.transaction():
+            replay(side.host, side.base, split(statements, ddl_first=True)[0])
+    except psycopg.Error:
+        try:
+            replay(side.host, side.base, split(statements, ddl_first=False)[0])
+        except psycopg.Error as error:
+            return False, [refusal("ddl-not-replayable", side.place, str(error).strip())]
+        return False, []
+    lost = difference(read_schema(side.base), theirs)
+    return True, [
+        refusal("schema-log-incomplete", side.place, f"not explained by the DDL log: {n}", key=(n,)) for n in lost
+    ]
+
+
+def _contents(
+    side: _Side, old: dict[int, Relation], new: dict[int, Relation], watched: Collection[str]
+) -> list[Content]:
+    """Fingerprints of what the fork dropped and of the watched tables, as the base has them."""
+    found = []
+    for oid, table in old.items():
+        kept = new[oid].numbers.values() if oid in new else ()
+        gone = tuple(column for column in table.columns if table.numbers[column] not in kept)
+        chosen = [(gone, True)] if gone and not table.is_partitioned else []
+        if table.name in watched:
+            chosen.append((tuple(table.stored), False))
+        for columns, is_drop in chosen:
+            rows, digest = fingerprint(side.base, table, columns)
+            found.append(Content(table=table.name, columns=columns, rows=rows, digest=digest, is_drop=is_drop))
+    return found
+
+
+def _read_tables(
+    side: _Side, old: dict[int, Relation], reached: dict[int, Relation], new: dict[int, Relation]
+) -> list[TableChanges]:
+    roots = {table.name: table for table in new.values()}
+    removed: dict[str, list[Row]] = {}
+    added: dict[str, list[Row]] = {}
+    for oid, table in new.items():
+        if table.is_partitioned:
+            continue
+        columns = roots[table.root].stored
+        before = reached.get(oid) if oid in old else None
+        ranges = _ranges(side.blocks, old.get(oid), before, table)
+        if not ranges:
+            continue
+        was = Source(side.base, f"only {before.name}", columns) if before else None
+        now = Source(side.fork, f"only {table.name}", columns)
+        gone, come = differing_rows(side.executor, was, now, ranges)
+        removed.setdefault(table.root, []).extend(gone)
+        added.setdefault(table.root, []).extend(come)
+    origins = {table.name: old.get(oid) for oid, table in new.items()}
+    found = []
+    for name in sorted(removed):
+        changes = _table_changes(side, roots[name], origins[name], removed[name], added[name])
+        if changes is not None:
+            found.append(changes)
+    return found
+
+
+def _ranges(blocks: ChangedBlocks, old: Relation | None, reached: Relation | None, new: Relation) -> Ranges:
+    """Which blocks may hold a difference. All of them where a file was rewritten, or where rows that are older than a
+    column show another value in it on either side, though no block differs."""
+    everything = Ranges(((0, max(reached.blocks if reached else 0, new.blocks)),))
+    if old is None or reached is None:
+        return everything if new.blocks else Ranges()
+    if old.file == reached.file == new.file and reached.missing == new.missing:
+        return blocks.of(new.file).with_tail(old.blocks, new.blocks)
+    return everything
+
+
+def _table_changes(
+    side: _Side, root: Relation, origin: Relation | None, removed: list[Row], added: list[Row]
+) -> TableChanges | None:
+    columns = root.stored
+    key = root.key()
+    usable = key is not None and set(key.columns) <= set(columns)
+    key_columns = key.columns if key and usable else ()
+    found = pair(removed, added, [columns.index(column) for column in key_columns] or None)
+    if not found:
+        return None
+    counts: Counter[Row] = Counter()
+    if not key_columns:
+        counts = count_equal(Source(side.base, root.source, columns), found.deletes)
+    known = set(origin.numbers.values()) if origin else set(root.numbers.values())
+    return TableChanges(
+        table=root.name,
+        columns=tuple(columns),
+        key=tuple(key_columns),
+        deletes=tuple(found.deletes),
+        inserts=tuple(found.inserts),
+        updates=tuple(found.updates),
+        counts=tuple(counts.items()),
+        new=tuple(column for column in columns if root.numbers[column] not in known),
+    )
+
+
+def _sequences(side: _Side) -> Iterator[SequenceChange]:
+    before = {name: at for name, at, _ in fetch(side.base, _SEQUENCES)}
+    for name, at, increment in fetch(side.fork, _SEQUENCES):
+        if at is not None and before.get(name) != at:
+            yield SequenceChange(name=name, value=at, increment=increment)
+
+
+def _views(side: _Side) -> Iterator[str]:
+    before = dict(fetch(side.base, _VIEWS))
+    for name, file in fetch(side.fork, _VIEWS):
+        if before.get(name) != file or side.blocks.touched(file):
+            yield name

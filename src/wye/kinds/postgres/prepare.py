@@ -1,0 +1,131 @@
+"""Makes the cluster of a fresh fork ready to be changed and, later, compared.
+
+It runs once per revision, on a fenced server over a clean copy; the snapshot taken afterwards is the base that all
+forks of the revision share. Prepared transactions are rolled back and copied replication slots dropped, because
+neither belongs to the fork and both would blur what it changed. Event triggers write down every DDL statement with
+the role and search path that it ran under. Sequences move ahead, so that keys made in the fork and in production do
+not meet. A sequence's jump is part of the base, hence not a change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from wye.errors import Unsupported
+from wye.host import Host
+from wye.kinds.postgres.cluster import Server
+from wye.kinds.postgres.session import LOG_SCHEMA, Connection, begin_session, fetch, literal, quote, value
+
+STRIDE = 100_000
+"""Steps that a fork's sequences move ahead; less where a sequence has not that much left."""
+
+TRIGGERS = (f"{LOG_SCHEMA}_end", f"{LOG_SCHEMA}_drop")
+MAINTENANCE = "postgres"
+
+_LOG = f"""
+create schema {LOG_SCHEMA};
+create table {LOG_SCHEMA}.ddl(
+    id bigserial primary key,
+    process int default pg_backend_pid(),
+    statement_at timestamptz default statement_timestamp(),
+    tag text not null,
+    object text,
+    extension bool not null default false,
+    role text not null default
+        case current_setting('role') when 'none' then session_user::text else current_setting('role') end,
+    path text not null default current_setting('search_path'),
+    query text not null default current_query()
+);
+create function {LOG_SCHEMA}.note() returns event_trigger language plpgsql security definer as $body$
+declare
+    item record;
+begin
+    if tg_event = 'sql_drop' then
+        for item in select * from pg_catalog.pg_event_trigger_dropped_objects() where original and not is_temporary loop
+            insert into {LOG_SCHEMA}.ddl(tag, object) values (tg_tag, item.object_identity);
+        end loop;
+    else
+        for item in select * from pg_catalog.pg_event_trigger_ddl_commands()
+            where coalesce(schema_name, '') <> 'pg_temp' loop
+            insert into {LOG_SCHEMA}.ddl(tag, object, extension)
+            values (tg_tag, item.object_identity, item.in_extension);
+        end loop;
+    end if;
+end
+$body$;
+create event trigger {TRIGGERS[0]} on ddl_command_end execute function {LOG_SCHEMA}.note();
+create event trigger {TRIGGERS[1]} on sql_drop execute function {LOG_SCHEMA}.note();
+"""
+
+_SHIFT = f"""
+select setval(
+    format('%I.%I', schemaname, sequencename)::regclass,
+    case when increment_by > 0 then at + least({{stride}}, (max_value - at) / increment_by / 10) * increment_by
+         else at + least({{stride}}, (min_value - at) / increment_by / 10) * increment_by end::bigint)
+from (
+    select *, coalesce(last_value, start_value)::numeric as at from pg_sequences
+    where schemaname <> '{LOG_SCHEMA}' and not cycle
+) s
+"""
+
+
+def prepare(host: Host, server: Server, *, stride: int = STRIDE) -> None:
+    """Prepares every database of the cluster, then writes a Postgres checkpoint. Take the base snapshot next.
+
+    Raises Unsupported for a standby: it cannot be written to, and its primary's changes are not its own.
+    """
+    with opened(server, MAINTENANCE) as connection:
+        if value(connection, "select pg_is_in_recovery()"):
+            raise Unsupported("the cluster is a standby: fork its primary")
+        prepared = fetch(connection, "select database, gid from pg_prepared_xacts")
+        names = list_databases(connection)
+    for database in names:
+        with opened(server, database) as connection:
+            for owner, gid in prepared:
+                if owner == database:
+                    host.at("postgres:prepare:rollback")
+                    connection.execute(f"rollback prepared {literal(gid)}")
+            _drop_slots(host, connection)
+            _install_log(host, connection)
+            if stride:
+                host.at("postgres:prepare:sequences")
+                connection.execute(_SHIFT.format(stride=stride))
+    with opened(server, MAINTENANCE) as connection:
+        host.at("postgres:prepare:checkpoint")
+        connection.execute("checkpoint")
+
+
+def list_databases(connection: Connection) -> list[str]:
+    """Every database that takes connections, by name."""
+    return [name for (name,) in fetch(connection, "select datname from pg_database where datallowconn order by 1")]
+
+
+@contextlib.contextmanager
+def opened(server: Server, database: str) -> Iterator[Connection]:
+    connection = server.connect(database)
+    try:
+        yield begin_session(connection)
+    finally:
+        connection.close()
+
+
+def _drop_slots(host: Host, connection: Connection) -> None:
+    """Also takes subscriptions off their slots: a subscription of a fork must not reach its publisher."""
+    host.at("postgres:prepare:slots")
+    own = "slot_type = 'physical' or database = current_database()"
+    for (slot,) in fetch(connection, f"select slot_name from pg_replication_slots where {own}"):
+        connection.execute(f"select pg_drop_replication_slot({literal(slot)})")
+    mine = "subdbid = (select oid from pg_database where datname = current_database())"
+    for (name,) in fetch(connection, f"select subname from pg_subscription where {mine}"):
+        connection.execute(f"alter subscription {quote(name)} disable")
+
+
+def _install_log(host: Host, connection: Connection) -> None:
+    """A fork of a fork has a log already: it starts empty."""
+    host.at("postgres:prepare:log")
+    with connection.transaction():
+        for trigger in TRIGGERS:
+            connection.execute(f"drop event trigger if exists {trigger}")
+        connection.execute(f"drop schema if exists {LOG_SCHEMA} cascade")
+        connection.execute(_LOG)

@@ -1,0 +1,74 @@
+"""Runs a fork's DDL on another cluster: first on the base, to give it the fork's schema, then on the target.
+
+Each statement runs under the role and the search path it had in the fork. That something exists already, or is gone
+already, is no failure here: both sides may have done the same, and the schema is compared afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import psycopg
+
+from wye.host import Host
+from wye.kinds.postgres.ddl import AFTER, EXPAND, Statement
+from wye.kinds.postgres.session import Connection, literal, names, value
+from wye.kinds.postgres.tables import Relation
+
+_EXISTS = frozenset({"42701", "42P07", "42710", "42723", "42P06"})
+_GONE = frozenset({"42703", "42P01", "42704", "42883", "3F000"})
+
+
+def split(statements: Sequence[Statement], *, ddl_first: bool) -> tuple[list[Statement], list[Statement]]:
+    """What runs before the rows are written, and what after."""
+    before = [s for s in statements if s.stage != AFTER or ddl_first]
+    return before, [s for s in statements if s.stage == AFTER and not ddl_first]
+
+
+def expand(host: Host, connection: Connection, statements: Iterable[Statement]) -> None:
+    """Commits new values of enumerated types: PostgreSQL lets nobody use one in the transaction that adds it.
+
+    The only step that a refused merge leaves behind; a value that no row has harms nothing. A type that does not exist
+    yet is skipped: it comes with `replay`, and so does its new value.
+    """
+    for statement in statements:
+        if statement.stage == EXPAND:
+            host.at("postgres:ddl:expand")
+            try:
+                with connection.transaction():
+                    _run(connection, statement)
+            except psycopg.errors.UndefinedObject:
+                continue
+
+
+def replay(host: Host, connection: Connection, statements: Iterable[Statement]) -> None:
+    """Runs `statements` in the current transaction. Raises psycopg.Error at the first that fails."""
+    for statement in statements:
+        host.at("postgres:ddl:replay")
+        try:
+            with connection.transaction():
+                _run(connection, statement)
+        except psycopg.Error as error:
+            drops = " drop " in f" {statement.sql.lower()}"
+            if error.sqlstate not in _EXISTS and not (error.sqlstate in _GONE and drops):
+                raise
+    connection.execute("select set_config('search_path', '', true), set_config('role', 'none', true)")
+
+
+def fingerprint(connection: Connection, table: Relation, columns: Sequence[str]) -> tuple[int, str]:
+    """Number of rows, and a digest of these columns of all of them that their order does not matter to."""
+    sql = f"""select count(*), coalesce(sum(hashtextextended(row({names(columns, "t.")})::text, 0)), 0)::text
+        from {table.source} t"""
+    row = connection.execute(sql).fetchone()
+    assert row is not None
+    return row[0], row[1]
+
+
+def exists(connection: Connection, table: str) -> bool:
+    return bool(value(connection, f"select to_regclass({literal(table)}) is not null"))
+
+
+def _run(connection: Connection, statement: Statement) -> None:
+    path, role = literal(statement.path), literal(statement.role)
+    connection.execute(f"select set_config('search_path', {path}, true), set_config('role', {role}, true)")
+    connection.execute(statement.sql)

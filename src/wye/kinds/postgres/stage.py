@@ -1,0 +1,205 @@
+"""Locks the target's version of every row that the fork changed, and decides what becomes of it.
+
+The target's rows are found by the server's equality on the key and locked until the transaction ends; what they
+become is decided by `wye.merge.rows` on the text of their cells, in pure code. Nothing is written here. A row that
+nobody has looked at under lock is never written later.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from wye.kinds.postgres.changes import TableChanges
+from wye.kinds.postgres.refuse import refusal
+from wye.kinds.postgres.rows import Source, copy_rows, count_equal, read_rows
+from wye.kinds.postgres.session import Connection, array, fetch, names, quote
+from wye.kinds.postgres.tables import Index, Relation, read_tables
+from wye.merge.conflict import Conflict, Decisions
+from wye.merge.rows import Row, Table, Triple, Write, merge_multiset, merge_row
+
+DELETE, UPDATE, RECREATE, INSERT = "D", "U", "R", "I"
+"""Recreate: deleted and inserted again, so that rows may exchange unique values in any order."""
+
+
+@dataclass(slots=True)
+class Staged:
+    """One table of the merge: the target's relation, and for each entry (a number) what to do: (operation, write)."""
+
+    number: int
+    changes: TableChanges
+    relation: Relation
+    key: Index | None
+    writes: list[tuple[int, str, Write]] = field(default_factory=list)
+
+    @property
+    def keys(self) -> str:
+        """The temporary table of (n, k0, k1, ...): the keys of the locked rows."""
+        return f"pg_temp._wye_k{self.number}"
+
+    @property
+    def merged(self) -> str:
+        """The temporary table of (n, op, changed, c0, c1, ...): the rows to write."""
+        return f"pg_temp._wye_m{self.number}"
+
+    def match_old(self, row: str = "t", keys: str = "s") -> str:
+        """The condition that `row` of the target is the one whose key is in `keys`."""
+        assert self.key is not None
+        return " and ".join(
+            f"{row}.{quote(column)} {operator} {keys}.k{i}"
+            for i, (column, operator) in enumerate(zip(self.key.columns, self.key.operators, strict=True))
+        )
+
+    def match_new(self, row: str = "t", merged: str = "m") -> str:
+        """The condition that `row` of the target is the written row `merged`."""
+        assert self.key is not None
+        return " and ".join(
+            f"{row}.{quote(column)} {operator} {merged}.c{self.index(column)}"
+            for column, operator in zip(self.key.columns, self.key.operators, strict=True)
+        )
+
+    def index(self, column: str) -> int:
+        return self.changes.columns.index(column)
+
+    def count(self, *operations: str) -> int:
+        return sum(operation in operations for _, operation, _ in self.writes)
+
+
+def find_targets(
+    connection: Connection, database: str, tables: Collection[TableChanges]
+) -> tuple[dict[str, Relation], list[Conflict]]:
+    """The target's relations by name, and refusals where one cannot take the changes."""
+    relations = {r.name: r for r in read_tables(connection, [t.table for t in tables]).values()}
+    refused = []
+    for changes in tables:
+        place = f"postgres/{database}/{changes.table}"
+        relation = relations.get(changes.table)
+        if relation is None:
+            refused.append(refusal("table-missing", place, "the target has no such table"))
+            continue
+        missing = [column for column in changes.columns if column not in relation.stored]
+        refused += [refusal("column-missing", place, f"the target has no column {c}", key=(c,)) for c in missing]
+        if changes.key and not missing and relation.key_of(changes.key) is None:
+            refused.append(refusal("key-missing", place, f"the target has no unique key ({', '.join(changes.key)})"))
+        if any(not index.immediate and not index.unique for index in relation.indexes):
+            refused.append(refusal("deferrable-exclusion", place, "a deferrable exclusion constraint cannot be proven"))
+    return relations, refused + _triggers(connection, database, relations.values())
+
+
+def stage(connection: Connection, number: int, changes: TableChanges, table: Table, relation: Relation,
+          decisions: Decisions) -> Staged:  # fmt: skip
+    """Locks and decides one table. Open conflicts are left with `decisions`."""
+    staged = Staged(number, changes, relation, relation.key_of(changes.key) if changes.key else None)
+    if staged.key is None:
+        _stage_multiset(connection, staged, table, decisions)
+        return staged
+    bound = relation.bound | relation.identity
+    entries = _entries(changes)
+    ours = _lock(connection, staged, entries)
+    _forget_what_goes(staged, entries, ours)
+    for n, (base, theirs) in enumerate(entries):
+        write = merge_row(table, Triple(base=base, ours=ours.get(n), theirs=theirs), decisions)
+        if write is not None:
+            staged.writes.append((n, _operation(changes.columns, write, bound), write))
+    return staged
+
+
+def copy_writes(connection: Connection, staged: Staged) -> None:
+    """Puts the decided rows on the server, for `write`."""
+    cells = "".join(f", t.{quote(column)} as c{i}" for i, column in enumerate(staged.changes.columns))
+    connection.execute(
+        f"create temp table {_name(staged.merged)} on commit drop as"
+        f" select 0 as n, ''::text as op, null::int[] as changed{cells} from {staged.relation.source} t limit 0"
+    )
+    copy_rows(connection, staged.merged, (_staged_row(staged, *entry) for entry in staged.writes))
+    connection.execute(f"analyze {staged.merged}")
+
+
+def changed(write: Write) -> list[int]:
+    """Indexes of the cells in which an update differs."""
+    assert write.before is not None
+    assert write.after is not None
+    return [i for i, (old, new) in enumerate(zip(write.before, write.after, strict=True)) if old != new]
+
+
+def _entries(changes: TableChanges) -> list[tuple[Row | None, Row | None]]:
+    deletes: list[tuple[Row | None, Row | None]] = [(row, None) for row in changes.deletes]
+    return [*deletes, *changes.updates, *((None, row) for row in changes.inserts)]
+
+
+def _lock(connection: Connection, staged: Staged, entries: list[tuple[Row | None, Row | None]]) -> dict[int, Row]:
+    """The target's rows under the entries' keys, by entry, locked."""
+    assert staged.key is not None
+    at = [staged.index(column) for column in staged.key.columns]
+    key = ", ".join(f"t.{quote(column)} as k{i}" for i, column in enumerate(staged.key.columns))
+    connection.execute(
+        f"create temp table {_name(staged.keys)} on commit drop as select 0 as n, {key}"
+        f" from {staged.relation.source} t limit 0"
+    )
+    rows = ((str(n), *((base or theirs or ())[i] for i in at)) for n, (base, theirs) in enumerate(entries))
+    copy_rows(connection, staged.keys, rows)
+    connection.execute(f"analyze {staged.keys}")
+    cells = names(staged.changes.columns, "t.")
+    sql = f"""select s.n, {cells} from {staged.relation.source} t join {staged.keys} s on {staged.match_old()}
+        for update of t"""
+    return {int(n or 0): tuple(row) for n, *row in read_rows(connection, sql)}
+
+
+def _forget_what_goes(staged: Staged, entries: list[tuple[Row | None, Row | None]], ours: dict[int, Row]) -> None:
+    """A new row may meet, by the server's equality, a row that the fork itself deleted ('ABC' for 'abc'): it is gone
+    by the time the new one comes."""
+    at = [staged.index(column) for column in staged.changes.key]
+    gone = {tuple(base[i] for i in at) for base, theirs in entries if base is not None and theirs is None}
+    for n, (base, _) in enumerate(entries):
+        if base is None and n in ours and tuple(ours[n][i] for i in at) in gone:
+            del ours[n]
+
+
+def _stage_multiset(connection: Connection, staged: Staged, table: Table, decisions: Decisions) -> None:
+    changes = staged.changes
+    connection.execute(f"lock table {staged.relation.source} in share row exclusive mode")
+    base = Counter(dict(changes.counts))
+    theirs = base - Counter(changes.deletes) + Counter(changes.inserts)
+    ours = count_equal(Source(connection, staged.relation.source, changes.columns), changes.deletes)
+    merged = merge_multiset(table, base, ours, theirs, decisions)
+    for n, write in enumerate(merged.writes):
+        staged.writes.append((n, DELETE if write.after is None else INSERT, write))
+
+
+def _operation(columns: tuple[str, ...], write: Write, bound: Collection[str]) -> str:
+    if write.before is None:
+        return INSERT
+    if write.after is None:
+        return DELETE
+    return RECREATE if any(columns[i] in bound for i in changed(write)) else UPDATE
+
+
+def _staged_row(staged: Staged, n: int, operation: str, write: Write) -> Row:
+    cells = "{" + ",".join(map(str, changed(write))) + "}" if operation in (UPDATE, RECREATE) else None
+    row = write.before if write.after is None else write.after
+    assert row is not None
+    return (str(n), operation, cells, *row)
+
+
+def _triggers(connection: Connection, database: str, relations: Collection[Relation]) -> list[Conflict]:
+    """Triggers and rules that would fire although replication is said to write: their effects are in the diff too."""
+    if not relations:
+        return []
+    tables = f"select x.relid from unnest({array(r.name for r in relations)}) n, pg_partition_tree(n::regclass) x"
+    tables = f"{tables} union select n::regclass from unnest({array(r.name for r in relations)}) n"
+    found = fetch(
+        connection,
+        f"""select tgrelid::regclass::text, tgname from pg_trigger
+            where tgenabled in ('A', 'R') and not tgisinternal and tgrelid in ({tables})
+            union all select ev_class::regclass::text, rulename from pg_rewrite
+            where ev_enabled in ('A', 'R') and ev_class in ({tables}) and rulename <> '_RETURN'""",
+    )
+    return [
+        refusal("always-trigger", f"postgres/{database}/{table}", f"{name} is ENABLE ALWAYS or REPLICA", key=(name,))
+        for table, name in found
+    ]
+
+
+def _name(temporary: str) -> str:
+    return temporary.removeprefix("pg_temp.")

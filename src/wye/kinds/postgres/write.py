@@ -1,0 +1,188 @@
+"""Writes staged rows with a few set-based statements per table, and says which rows a constraint refuses.
+
+Deletions of all tables come first, then updates, then insertions, so that unique values freed by one row can be taken
+by another. The caller has switched triggers, rules and foreign keys off (session_replication_role): their effects are
+in the diff already. Unique, exclusion, check and not-null constraints still hold, and each statement must touch
+exactly as many rows as were decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import psycopg
+
+from wye.errors import InvariantError
+from wye.host import Host
+from wye.kinds.postgres.refuse import refusal
+from wye.kinds.postgres.session import Connection, fetch, literal, names, quote
+from wye.kinds.postgres.stage import DELETE, INSERT, RECREATE, UPDATE, Staged, changed
+from wye.merge.conflict import Conflict
+from wye.merge.rows import Row
+
+_KINDS = {"23505": "unique", "23514": "check", "23502": "not-null", "23P01": "exclusion"}
+
+
+def write(host: Host, connection: Connection, database: str, tables: Sequence[Staged]) -> list[Conflict]:
+    """Writes all of `tables`. Returns the conflicts with constraints, complete; then nothing is written."""
+    for staged in tables:
+        _keep(connection, staged)
+    try:
+        with connection.transaction():
+            for step in (_delete, _update, _insert):
+                for staged in tables:
+                    host.at(f"postgres:apply:{step.__name__.strip('_')}")
+                    step(connection, staged)
+    except psycopg.errors.IntegrityError:
+        return _explain(connection, database, tables)
+    return []
+
+
+def verify(connection: Connection, database: str, tables: Sequence[Staged]) -> list[Conflict]:
+    """Compares every written row with what was decided, and looks for rows written that nobody decided on."""
+    found = []
+    for staged in tables:
+        if staged.key is None or not staged.count(UPDATE, RECREATE, INSERT):
+            continue
+        columns = staged.changes.columns
+        merged = ", ".join(f"m.c{i}" for i in range(len(columns)))
+        key = ", ".join(f"m.c{staged.index(c)}::text" for c in staged.key.columns)
+        sql = f"""select {key} from {staged.merged} m left join {staged.relation.source} t on {staged.match_new()}
+            where m.op <> '{DELETE}' and row({names(columns, "t.")})::text is distinct from row({merged})::text"""
+        place = f"postgres/{database}/{staged.changes.table}"
+        found += [
+            refusal("not-as-merged", place, "the row is not as merged", key=row) for row in fetch(connection, sql)
+        ]
+    planned = ", ".join(literal(staged.changes.table) + "::regclass" for staged in tables) or "0::regclass"
+    sql = f"""select s.relid::regclass::text, n_tup_ins, n_tup_upd, n_tup_del from pg_stat_xact_user_tables s
+        join pg_class c on c.oid = s.relid
+        where n_tup_ins + n_tup_upd + n_tup_del > 0 and c.relkind in ('r', 'p') and c.relpersistence <> 't'
+            and coalesce(pg_partition_root(s.relid), s.relid) not in ({planned})"""
+    found += [
+        refusal("unplanned-write", f"postgres/{database}/{table}", f"{ins} inserted, {upd} updated, {gone} deleted")
+        for table, ins, upd, gone in fetch(connection, sql)
+    ]
+    return found
+
+
+def _keep(connection: Connection, staged: Staged) -> None:
+    """Copies the rows that will be recreated, with the columns that the fork does not know."""
+    if not staged.count(RECREATE):
+        return
+    known = {column: i for i, column in enumerate(staged.changes.columns)}
+    cells = ", ".join(
+        f"case when {known[c]} = any(m.changed) then m.c{known[c]} else t.{quote(c)} end as {quote(c)}"
+        if c in known
+        else f"t.{quote(c)}"
+        for c in staged.relation.stored
+    )
+    connection.execute(
+        f"create temp table {_kept(staged)} on commit drop as select m.n as _wye_n, {cells}"
+        f" from {staged.relation.source} t join {staged.keys} s on {staged.match_old()}"
+        f" join {staged.merged} m on m.n = s.n where m.op = '{RECREATE}'"
+    )
+
+
+def _kept(staged: Staged) -> str:
+    return f"_wye_r{staged.number}"
+
+
+def _delete(connection: Connection, staged: Staged, only: str = "") -> None:
+    source = staged.relation.source
+    if staged.key is None:
+        rows = staged.count(DELETE)
+        if not rows:
+            return
+        mine = f"row({names(staged.changes.columns, 't.')})::text"
+        theirs = f"row({', '.join(f'm.c{i}' for i in range(len(staged.changes.columns)))})::text"
+        sql = f"""delete from {source} t using (
+                select place, leaf, row_number() over (partition by cells order by leaf, place) as number, wanted from (
+                    select t.ctid as place, t.tableoid as leaf, {mine} as cells, wanted from {source} t join (
+                        select {theirs} as cells, count(*) as wanted from {staged.merged} m where m.op = '{DELETE}'
+                        group by 1) w on w.cells = {mine}) x) y
+            where t.ctid = y.place and t.tableoid = y.leaf and y.number <= y.wanted"""
+    else:
+        rows = staged.count(DELETE, RECREATE)
+        if not rows:
+            return
+        sql = f"""delete from {source} t using {staged.keys} s join {staged.merged} m on m.n = s.n
+            where m.op in ('{DELETE}', '{RECREATE}') and {staged.match_old()} {only}"""
+    _expect(connection.execute(sql).rowcount, rows, staged)
+
+
+def _update(connection: Connection, staged: Staged, only: str = "") -> None:
+    columns = sorted({i for _, operation, write in staged.writes if operation == UPDATE for i in changed(write)})
+    if not columns:
+        return
+    cells = ", ".join(
+        f"{quote(c)} = case when {i} = any(m.changed) then m.c{i} else t.{quote(c)} end"
+        for i, c in ((i, staged.changes.columns[i]) for i in columns)
+    )
+    done = connection.execute(
+        f"""update {staged.relation.source} t set {cells} from {staged.keys} s join {staged.merged} m on m.n = s.n
+            where m.op = '{UPDATE}' and {staged.match_old()} {only}"""
+    ).rowcount
+    if not only:
+        _expect(done, staged.count(UPDATE), staged)
+
+
+def _insert(connection: Connection, staged: Staged, only: str = "") -> None:
+    name = staged.relation.name
+    if staged.count(RECREATE):
+        stored = names(staged.relation.stored)
+        where = only.replace("m.n", "_wye_n")
+        done = connection.execute(
+            f"insert into {name} ({stored}) overriding system value select {stored} from pg_temp.{_kept(staged)}"
+            f" where true {where}"
+        ).rowcount
+        if not only:
+            _expect(done, staged.count(RECREATE), staged)
+    if staged.count(INSERT):
+        cells = ", ".join(f"m.c{i}" for i in range(len(staged.changes.columns)))
+        into = f"({names(staged.changes.columns)}) overriding system value" if cells else ""
+        done = connection.execute(
+            f"insert into {name} {into} select {cells} from {staged.merged} m where m.op = '{INSERT}' {only}"
+        ).rowcount
+        if not only:
+            _expect(done, staged.count(INSERT), staged)
+
+
+def _expect(done: int, planned: int, staged: Staged) -> None:
+    if done != planned:
+        raise InvariantError(f"{staged.changes.table}: {done} rows written where {planned} were locked")
+
+
+def _explain(connection: Connection, database: str, tables: Sequence[Staged]) -> list[Conflict]:
+    """Writes row by row, each under a savepoint, to find every row that a constraint refuses; then undoes it all."""
+    found: list[Conflict] = []
+    with connection.transaction(force_rollback=True):
+        for staged in tables:
+            _delete(connection, staged)
+        for step, operations in ((_update, (UPDATE,)), (_insert, (RECREATE, INSERT))):
+            for staged in tables:
+                rows = [(n, written.after) for n, operation, written in staged.writes if operation in operations]
+                for n, after in rows:
+                    conflict = _try(connection, database, staged, after, n, step)
+                    if conflict is not None:
+                        found.append(conflict)
+    return found
+
+
+def _try(
+    connection: Connection,
+    database: str,
+    staged: Staged,
+    after: Row | None,
+    n: int,
+    step: Callable[[Connection, Staged, str], None],
+) -> Conflict | None:
+    try:
+        with connection.transaction():
+            step(connection, staged, f"and m.n = {n}")
+    except psycopg.errors.IntegrityError as error:
+        kind = _KINDS.get(error.sqlstate or "", "constraint")
+        key = tuple((after or ())[staged.index(c)] for c in staged.changes.key) if staged.key else after or ()
+        detail = f"{error.diag.constraint_name or ''}: {error.diag.message_detail or error.diag.message_primary}"
+        theirs = dict(zip(staged.changes.columns, after or (), strict=False))
+        return refusal(kind, f"postgres/{database}/{staged.changes.table}", detail, key=key, theirs=theirs)
+    return None

@@ -1,0 +1,128 @@
+"""PostgreSQL servers for tests: the machine's own binaries, on data directories of a pool, reachable by socket only.
+
+In production servers run where their image is; the contract towards `kinds.postgres` is the same (`cluster.Server`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+from collections.abc import Iterator, Mapping
+from itertools import count
+from pathlib import Path
+from typing import Protocol
+
+import psycopg
+
+from wye.errors import Unavailable
+from wye.host import Host
+from wye.kinds.postgres.session import Connection
+
+_USER = "postgres"
+_PATIENCE_S = 60.0
+_SMALL = {"shared_buffers": "16MB", "max_connections": "60", "wal_level": "replica", "max_wal_size": "256MB"}
+_ports = count(50000)
+
+
+class _Process(Protocol):
+    def poll(self) -> int | None: ...
+
+    def send_signal(self, sig: int, /) -> None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
+class RunningServer:
+    """One server process. Keeps `kinds.postgres.cluster.Server`."""
+
+    def __init__(self, process: _Process, sockets: Path, port: int) -> None:
+        self._process = process
+        self._sockets = sockets
+        self._port = port
+
+    def connect(self, database: str = "postgres") -> Connection:
+        try:
+            return psycopg.connect(
+                host=str(self._sockets), port=self._port, user=_USER, dbname=database, autocommit=True
+            )
+        except psycopg.OperationalError as error:
+            raise Unavailable(f"no connection to {database}: {error}") from error
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def stop(self, *, cleanly: bool = False) -> None:
+        """Cleanly: with a Postgres checkpoint. Else at once, as in a crash."""
+        if self.is_alive():
+            self._process.send_signal(signal.SIGINT if cleanly else signal.SIGQUIT)
+        self._process.wait(_PATIENCE_S)
+
+
+class PostgresServers:
+    """Starts servers, and stops at the end whichever still run."""
+
+    def __init__(self, host: Host, directory: Path) -> None:
+        """`directory` must be reachable for the postgres user; sockets and logs go there."""
+        self.host = host
+        self.binaries = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+        self.directory = directory
+        self._running: list[RunningServer] = []
+        directory.mkdir(exist_ok=True)
+        self.own(directory)
+
+    def own(self, path: Path) -> None:
+        entry = pwd.getpwnam(_USER)
+        os.chown(path, entry.pw_uid, entry.pw_gid)
+
+    def create(self, data: Path, *options: str) -> None:
+        """A new cluster at `data`."""
+        data.mkdir(parents=True)
+        self.own(data)
+        argv = [str(self.binaries / "initdb"), "-D", str(data), "-U", _USER, "-A", "trust", "-N", "--locale=C.UTF-8"]
+        self.host.run("test:initdb", [*self._as_user(), *argv, *options])
+
+    def start(self, data: Path, settings: Mapping[str, str] | None = None) -> RunningServer:
+        """Returns when the server answers."""
+        port = next(_ports)
+        options = [f"--{name}={value}" for name, value in {**_SMALL, **(settings or {})}.items()]
+        argv = [str(self.binaries / "postgres"), "-D", str(data), "-k", str(self.directory), "-p", str(port)]
+        with (self.directory / f"{port}.log").open("wb") as log:
+            process = self.host.spawn(
+                "test:postgres", [*self._as_user(), *argv, "--listen_addresses=", *options], stdout=log, stderr=log
+            )
+        server = RunningServer(process, self.directory, port)
+        self._running.append(server)
+        deadline = self.host.monotonic() + _PATIENCE_S
+        while True:
+            with contextlib.suppress(Unavailable):
+                server.connect("postgres").close()
+                return server
+            if not server.is_alive() or self.host.monotonic() > deadline:
+                raise Unavailable(f"the server at {data} did not start: {(self.directory / f'{port}.log').read_text()}")
+            self.host.sleep(0.005)
+
+    def dump(self, server: RunningServer, database: str) -> str:
+        """The database as pg_dump prints it, without the lines that differ from run to run."""
+        where = ["-h", str(self.directory), "-p", str(server._port), "-U", _USER]  # noqa: SLF001
+        done = self.host.run("test:dump", [str(self.binaries / "pg_dump"), *where, database])
+        return "\n".join(line for line in done.text.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
+
+    def stop_all(self) -> None:
+        for server in self._running:
+            server.stop()
+
+    def _as_user(self) -> list[str]:
+        return ["setpriv", f"--reuid={_USER}", f"--regid={_USER}", "--init-groups"]
+
+
+@contextlib.contextmanager
+def postgres_servers(host: Host, directory: Path) -> Iterator[PostgresServers]:
+    servers = PostgresServers(host, directory)
+    try:
+        yield servers
+    finally:
+        servers.stop_all()
+        shutil.rmtree(directory, ignore_errors=True)

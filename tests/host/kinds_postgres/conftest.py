@@ -1,0 +1,146 @@
+"""A production cluster on a real pool, and forks of it as the engine makes them."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wye.drivers.btrfs.pool import Pool
+from wye.host import Host
+from wye.kinds.postgres.apply import Applied, Options, apply
+from wye.kinds.postgres.changes import DatabaseChanges, from_json, to_json
+from wye.kinds.postgres.cluster import THROWAWAY, clean
+from wye.kinds.postgres.plan import read_changes
+from wye.kinds.postgres.prepare import prepare
+from wye.kinds.postgres.session import begin_session
+from wye.model import EnvironmentId, SnapshotId
+from wye.testing.loop_pool import loop_pool
+from wye.testing.postgres_server import PostgresServers, RunningServer, postgres_servers
+
+DATA = "volumes/db/data"
+
+
+def fresh() -> str:
+    return secrets.token_hex(6)
+
+
+@dataclass
+class Site:
+    """One environment with a running server."""
+
+    rig: Rig
+    id: EnvironmentId
+    server: RunningServer
+    base: SnapshotId | None = None
+
+    def run(self, database: str, sql: str | list[str], path: str = "t, public") -> None:
+        """Each statement on its own, as a client with autocommit sends them; a list item is one message."""
+        connection = self.server.connect(database)
+        try:
+            connection.execute(f"set search_path = {path}")
+            for statement in [sql] if isinstance(sql, str) else sql:
+                if statement:
+                    connection.execute(statement)
+        finally:
+            connection.close()
+
+    def query(self, database: str, sql: str) -> list[tuple[Any, ...]]:
+        connection = begin_session(self.server.connect(database))
+        try:
+            return connection.execute(sql).fetchall()
+        finally:
+            connection.close()
+
+    def discard(self) -> None:
+        self.server.stop()
+        self.rig.pool.delete_environment(self.id)
+
+
+@dataclass
+class Rig:
+    host: Host
+    pool: Pool
+    servers: PostgresServers
+    bases: dict[SnapshotId, Path] = field(default_factory=dict)
+
+    def create(self, *options: str, settings: dict[str, str] | None = None) -> Site:
+        environment = EnvironmentId(fresh())
+        self.pool.create(environment)
+        data = self.pool.environment_path(environment) / DATA
+        data.parent.mkdir(parents=True)
+        self.servers.own(data.parent)
+        self.servers.create(data, *options)
+        return Site(self, environment, self.servers.start(data, settings))
+
+    def start(self, snapshot: SnapshotId, settings: dict[str, str] | None = None) -> Site:
+        environment = EnvironmentId(fresh())
+        self.pool.fork(snapshot, environment)
+        data = self.pool.environment_path(environment) / DATA
+        clean(self.host, data)
+        return Site(self, environment, self.servers.start(data, settings), snapshot)
+
+    def snapshot(self, site: Site) -> SnapshotId:
+        snapshot = SnapshotId(fresh())
+        self.pool.snapshot(site.id, snapshot)
+        return snapshot
+
+    def base(self, source: Site, **options: Any) -> SnapshotId:
+        """What all forks of a revision share."""
+        site = self.start(self.snapshot(source), dict(THROWAWAY, fsync="on"))
+        prepare(self.host, site.server, **options)
+        site.server.stop(cleanly=True)
+        return self.snapshot(site)
+
+    def fork(self, source: Site, **options: Any) -> Site:
+        return self.start(self.base(source, **options))
+
+    def diff(self, fork: Site, **options: Any) -> list[DatabaseChanges]:
+        assert fork.base is not None
+        base = self.start(fork.base, dict(THROWAWAY))
+        try:
+
+            def freeze() -> Any:
+                return self.pool.changes(fork.base, self.snapshot(fork))
+
+            found = read_changes(self.host, base.server, fork.server, freeze, DATA, **options)
+        finally:
+            base.discard()
+        return [from_json(to_json(changes)) for changes in found]
+
+    def apply(
+        self, target: Site, changes: DatabaseChanges, options: Options | None = None, resolutions: Any = None
+    ) -> Applied:
+        connection = target.server.connect(changes.database)
+        try:
+            return apply(self.host, connection, changes, options, resolutions)
+        finally:
+            connection.close()
+
+
+@contextmanager
+def new_rig(size_bytes: int) -> Iterator[Rig]:
+    host = Host()
+    directory = Path(tempfile.mkdtemp(prefix="wye-postgres-"))
+    os.chmod(directory, 0o755)
+    try:
+        with ExitStack() as stack:
+            pool = stack.enter_context(loop_pool(directory, size_bytes, host=host))
+            servers = stack.enter_context(postgres_servers(host, directory / "servers"))
+            yield Rig(host, pool, servers)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def rig() -> Iterator[Rig]:
+    with new_rig(4 << 30) as made:
+        yield made

@@ -1,0 +1,376 @@
+"""Hard cases of merging a fork's database into one that moved on: what each side did, and what has to come of it.
+
+`merged`: queries with their rows in the target afterwards. `refused`: the kinds of conflict that may be reported, and at least
+one must be; the target is then as it was. Every case is a database of its own with the schema `t` on the search path.
+SQL is sent statement by statement; a list is sent message by message. All share one production cluster and one fork.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import postgast
+import pytest
+
+from wye.kinds.postgres.refuse import Refused
+
+pytestmark = pytest.mark.host
+
+SHOP = """
+create table item (id serial primary key, stock int, label text, code text unique);
+insert into item (stock, label, code) select n, 'label ' || n, 'code ' || n from generate_series(1, 50) n;
+"""
+
+
+def orders(rule: str = "") -> str:
+    return (
+        SHOP
+        + f"""
+        create table purchase (id int primary key, item int references item {rule}, note text);
+        insert into purchase select n, n, 'old' from generate_series(1, 20) n;
+        """
+    )
+
+
+KEYLESS = (
+    SHOP
+    + """
+create table visit (page int, who text);
+insert into visit select 1, 'ann' from generate_series(1, 3); insert into visit values (2, 'bob');
+"""
+)
+AUDIT = (
+    SHOP
+    + """
+create table audit (id bigserial primary key, what text);
+create function note() returns trigger language plpgsql as
+    $$begin insert into t.audit (what) values (new.label); return new; end$$;
+create trigger noted after update on item for each row execute function note();
+"""
+)
+PARTED = """
+create table reading (id int, zone int, v text, primary key (id, zone)) partition by list (zone);
+create table reading_1 partition of reading for values in (1);
+"""
+WIDE = "create table item (id int primary key, stock int, label text); insert into item select n, n, repeat('z', 100) from generate_series(1, 5000) n;"
+BY_CODE = (
+    SHOP
+    + """
+create table alias (id int primary key, code text references item (code) on update cascade);
+insert into alias values (1, 'code 1');
+"""
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    setup: str
+    fork: str | list[str]
+    target: str = ""
+    merged: tuple[tuple[str, list[tuple[Any, ...]]], ...] = ()
+    refused: frozenset[str] = frozenset()
+
+
+def ok(name: str, setup: str, fork: str | list[str], target: str, *merged: tuple[str, list[tuple[Any, ...]]]) -> Case:
+    return Case(name, setup, fork, target, merged=merged)
+
+
+def no(name: str, setup: str, fork: str | list[str], target: str, *kinds: str) -> Case:
+    return Case(name, setup, fork, target, refused=frozenset(kinds))
+
+
+FIRST_TWO = "select id, stock from t.item where id < 3 order by id"
+
+ROWS = [
+    ok("other rows", SHOP, "update item set stock = 100 where id = 1", "update item set stock = 200 where id = 2",
+       (FIRST_TWO, [(1, 100), (2, 200)])),
+    ok("other columns of one row", SHOP, "update item set stock = 100 where id = 1",
+       "update item set label = 'live' where id = 1", ("select stock, label from t.item where id = 1", [(100, "live")])),
+    no("one cell, two values", SHOP, "update item set stock = 100 where id = 1; update item set stock = 1 where id = 9",
+       "update item set stock = 200 where id = 1", "update/update"),
+    ok("one cell, one value", SHOP, "update item set stock = 100 where id = 1", "update item set stock = 100 where id = 1",
+       ("select stock from t.item where id = 1", [(100,)])),
+    no("updated, deleted live", SHOP, "update item set stock = 100 where id = 1", "delete from item where id = 1",
+       "update/delete"),
+    no("deleted, updated live", SHOP, "delete from item where id = 1", "update item set label = 'new' where id = 1",
+       "delete/update"),
+    ok("deleted by both", SHOP, "delete from item where id = 1", "delete from item where id = 1",
+       ("select count(*) from t.item", [(49,)])),
+    no("one key inserted twice", SHOP, "insert into item values (900, 1, 'f', 'f')",
+       "insert into item values (900, 2, 'l', 'l')", "insert/insert"),
+    ok("one row inserted twice", SHOP, "insert into item values (900, 1, 'f', 'f')",
+       "insert into item values (900, 1, 'f', 'f')", ("select count(*) from t.item", [(51,)])),
+    no("one unique value taken twice", SHOP, "insert into item values (900, 1, 'f', 'dup'), (902, 1, 'f', 'dup2')",
+       "insert into item values (901, 2, 'l', 'dup'), (903, 2, 'l', 'dup2')", "unique"),
+    ok("serial keys of both sides keep apart", SHOP, "insert into item (label) values ('F')",
+       "insert into item (label) values ('L')",
+       ("select count(*), min(id) filter (where label = 'L') from t.item where label in ('F', 'L')", [(2, 51)]),
+       ("select nextval('t.item_id_seq') > 100050", [(True,)])),
+    ok("two rows exchange unique values", SHOP, "update item set code = 'x' where id = 1;"
+       "update item set code = 'code 1' where id = 2; update item set code = 'code 2' where id = 1",
+       "update item set stock = 7 where id = 1",
+       ("select id, stock, code from t.item where id < 3 order by id", [(1, 7, "code 2"), (2, 2, "code 1")])),
+    ok("a unique value freed and taken again", SHOP,
+       "delete from item where id = 1; insert into item values (900, 0, 'n', 'code 1')", "",
+       ("select id from t.item where code = 'code 1'", [(900,)])),
+    ok("keys changed", SHOP, "update item set id = id + 1000 where id < 4", "update item set stock = 5 where id = 10",
+       ("select id from t.item where stock < 4 order by id", [(1001,), (1002,), (1003,)])),
+    no("key changed, old row updated live", SHOP, "update item set id = 1001 where id = 1",
+       "update item set stock = 5 where id = 1", "delete/update"),
+    ok("truncated; what came live stays", SHOP, "truncate item", "insert into item values (900, 1, 'l', 'l')",
+       ("select id from t.item", [(900,)])),
+    no("truncated; a row updated live", SHOP, "truncate item", "update item set stock = 0 where id = 3", "delete/update"),
+    ok("no net change", SHOP, "update item set stock = 0; update item set stock = id; delete from item where id = 3;"
+       "insert into item values (3, 3, 'label 3', 'code 3')", "update item set stock = 5 where id = 3",
+       ("select stock from t.item where id = 3", [(5,)])),
+    no("null against the empty string", SHOP, "update item set label = null where id = 1; update item set label = '' where id = 2",
+       "update item set label = '' where id = 1", "update/update"),
+    ok("odd text", SHOP, "update item set label = null where id = 1; update item set label = '' where id = 2;"
+       r"update item set label = 'NULL' where id = 3; update item set label = E'tab\tnl\n\\N \\.\r \\b' where id = 4", "",
+       ("select label from t.item where id < 5 order by id", [(None,), ("",), ("NULL",), ("tab\tnl\n\\N \\.\r \\b",)])),
+    ok("what was rolled back leaves no trace", SHOP, "begin; update item set stock = 0; create table never (i int); rollback;"
+       "update item set stock = 55 where id = 5", "",
+       ("select stock from t.item where id in (4, 5) order by id", [(4,), (55,)]),
+       ("select to_regclass('t.never')::text", [(None,)])),
+    ok("temporary tables stay in the fork", SHOP, "create temp table scratch as select 1; update item set stock = 3 where id = 9",
+       "", ("select stock from t.item where id = 9", [(3,)])),
+    ok("table rewritten in the fork", SHOP, "vacuum full item; update item set stock = 1000 where id = 1",
+       "update item set stock = 7 where id = 2", (FIRST_TWO, [(1, 1000), (2, 7)])),
+    ok("tail deleted and cut off by vacuum", WIDE, "delete from item where id > 2500; vacuum item;"
+       "update item set stock = 0 where id = 1", "update item set stock = -1 where id = 2",
+       ("select count(*), min(stock) from t.item", [(2500, -1)])),
+    no("tail cut off, a row of it updated live", WIDE, "delete from item where id > 2500; vacuum item",
+       "update item set stock = -1 where id = 4000", "delete/update"),
+]  # fmt: skip
+
+KINDS_OF_TABLES = [
+    ok("rows without a key are counted", KEYLESS,
+       "delete from visit where ctid = (select min(ctid) from visit where page = 1); insert into visit values (5, 'fay')",
+       "insert into visit values (6, 'lee')",
+       ("select page, count(*) from t.visit group by 1 order by 1", [(1, 2), (2, 1), (5, 1), (6, 1)])),
+    no("rows without a key, the same value touched live", KEYLESS,
+       "delete from visit where ctid = (select min(ctid) from visit where page = 1)", "insert into visit values (1, 'ann')",
+       "keyless-row-count"),
+    ok("large values", "create table doc (id int primary key, body text, n int); alter table doc alter body set storage external;"
+       "insert into doc select n, repeat(md5(n::text), 2000), 0 from generate_series(1, 10) n;",
+       "update doc set n = 1 where id = 1; update doc set body = body || 'F' where id = 2",
+       "update doc set body = body || 'L' where id = 1; update doc set n = 5 where id = 2",
+       ("select id, n, length(body), right(body, 1) from t.doc where id < 3 order by id", [(1, 1, 64001, "L"), (2, 5, 64001, "F")])),
+    ok("types whose equality is not their text", "create table v (id int primary key, j json, f float8, ts timestamptz,"
+       "ar text[], by bytea, p point, n numeric, iv interval); insert into v values (1, '{\"a\": 1}', 0.1, now(),"
+       "'{a,NULL,\"NULL\"}', '\\x00ff', '(1,2)', '1.0', '1 mon');",
+       "update v set f = 0.1::float8 + 0.2::float8, n = '1.00', p = '(0.1,0.2)' where id = 1;"
+       "insert into v values (2, '{\"b\":  [1]}', '-0', '2020-01-01 00:00+05', '{}', '\\x', '(1e300,-0)', 'NaN', '-1 day 3 h')",
+       "update v set iv = '2 mon' where id = 1",
+       ("select f = 0.1::float8 + 0.2::float8, n::text, iv::text from t.v where id = 1", [(True, "1.00", "2 mons")]),
+       ("select j::text, f::text, n::text from t.v where id = 2", [('{"b":  [1]}', "-0", "NaN")])),
+    ok("unlogged", "create unlogged table cache (id int primary key, v int); insert into cache values (1, 1), (2, 2);",
+       "insert into cache values (3, 3)", "insert into cache values (4, 4)",
+       ("select id from t.cache order by 1", [(1,), (2,), (3,), (4,)])),
+    ok("names that need quotes", 'create schema "S 2"; create table "S 2"."We""ird %" ("Id %s" int primary key, "sel ect" text);'
+       "insert into \"S 2\".\"We\"\"ird %\" values (1, 'a');",
+       "update \"S 2\".\"We\"\"ird %\" set \"sel ect\" = 'b' where \"Id %s\" = 1; insert into \"S 2\".\"We\"\"ird %\" values (2, '%s')", "",
+       ('select "sel ect" from "S 2"."We""ird %" order by 1', [("%s",), ("b",)])),
+    no("key of text and date", "create table day (who text, at date, v int, primary key (who, at));"
+       "insert into day values ('ü', '2020-01-01', 1), ('', '2020-01-01', 2), ('NULL', '2020-01-02', 3);",
+       "update day set v = v + 10; delete from day where who = ''", "update day set at = '2021-01-01' where who = 'NULL'",
+       "update/delete"),
+    no("values equal under the collation only", "create collation ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false);"
+       "create table word (id int primary key, v text collate ci); insert into word values (1, 'abc');",
+       "update word set v = 'ABC'", "update word set v = 'Abc'", "update/update"),
+    ok("a row moves to another partition", PARTED + "create table reading_2 partition of reading for values in (2);"
+       "insert into reading values (1, 1, 'a'), (2, 1, 'b');",
+       "update reading set zone = 2 where id = 1; update reading set v = 'F' where id = 2", "insert into reading values (3, 2, 'l')",
+       ("select tableoid::regclass::text, id, v from t.reading order by id",
+        [("t.reading_2", 1, "a"), ("t.reading_1", 2, "F"), ("t.reading_2", 3, "l")])),
+    ok("partition added live", PARTED, "insert into reading values (1, 1)",
+       "create table reading_2 partition of reading for values in (2); insert into reading values (2, 2)",
+       ("select count(*) from t.reading", [(2,)])),
+    ok("partition with rows attached in the fork", PARTED, "create table reading_2 (id int not null, zone int not null, v text);"
+       "insert into reading_2 values (5, 2); alter table reading attach partition reading_2 for values in (2)",
+       "insert into reading values (1, 1)", ("select id from t.reading order by 1", [(1,), (5,)])),
+    ok("generated columns and identities", "create table g (id int generated always as identity primary key, a int,"
+       "k int generated always as identity, twice int generated always as (a * 2) stored); insert into g (a) values (1), (2);",
+       "insert into g (a) values (5); update g set a = 9 where id = 1; update g set k = default where id = 2",
+       "update g set a = 20 where id = 2", ("select a, twice from t.g order by a", [(5, 10), (9, 18), (20, 40)])),
+    ok("inheritance: each table has its own rows", "create table plant (id int primary key, v int); create table tree (h int) inherits (plant);"
+       "insert into plant values (1, 1); insert into tree values (1, 1, 1), (2, 2, 2);",
+       "update only plant set v = 10 where id = 1; update tree set h = 20 where id = 2; delete from tree where id = 1",
+       "insert into tree values (3, 3, 3)",
+       ("select id, v, tableoid::regclass::text from t.plant order by 1", [(1, 10, "t.plant"), (2, 2, "t.tree"), (3, 3, "t.tree")]),
+       ("select h from t.tree where id = 2", [(20,)])),
+    ok("a key of a type from an extension", "create extension citext schema public; create table tag (name citext primary key, n int);"
+       "insert into tag values ('Red', 1), ('Blue', 1);", "update tag set n = 2 where name = 'red'; update tag set name = 'BLUE' where name = 'blue'",
+       "insert into tag values ('Green', 1)", ("select name::text, n from t.tag order by n, name", [("BLUE", 1), ("Green", 1), ("Red", 2)])),
+]  # fmt: skip
+
+CONSTRAINTS = [
+    no("parent deleted live", orders(), "insert into purchase values (100, 45, 'n')", "delete from item where id = 45",
+       "fk-parent-missing"),
+    no("parent deleted, child added live", orders(), "delete from item where id = 45", "insert into purchase values (100, 45, 'n')",
+       "fk-child-exists"),
+    no("a cascade must not eat live rows", orders("on delete cascade"), "delete from item where id = 5",
+       "insert into purchase values (100, 5, 'precious')", "fk-child-exists"),
+    ok("a cascade inside the fork", orders("on delete cascade"), "delete from item where id = 5",
+       "insert into purchase values (100, 6, 'fine')",
+       ("select count(*) from t.purchase", [(20,)]), ("select count(*) from t.item", [(49,)])),
+    ok("references in a circle", SHOP + "create table p (id int primary key, q int); create table q (id int primary key,"
+       "p int references p deferrable); alter table p add foreign key (q) references q;",
+       "insert into p values (1, null); insert into q values (1, 1); update p set q = 1", "",
+       ("select p.q, q.p from t.p, t.q", [(1, 1)])),
+    no("exclusion", SHOP + "create table booking (id int primary key, span int4range, exclude using gist (span with &&));",
+       "insert into booking values (1, '[1,5)')", "insert into booking values (2, '[4,8)')", "exclusion"),
+    ok("a tree, and a deferrable unique constraint", SHOP + "create table tree (id int primary key, parent int references tree,"
+       "pos int unique deferrable initially deferred); insert into tree values (1, null, 1), (2, 1, 2), (3, 1, 3);",
+       "begin; update tree set pos = pos % 3 + 1; commit; insert into tree values (10, 11, 99), (11, 1, 100)", "",
+       ("select id, pos from t.tree order by id", [(1, 2), (2, 3), (3, 1), (10, 99), (11, 100)])),
+    no("a deferrable unique constraint broken", SHOP + "create table line (id int primary key, pos int unique deferrable initially deferred);"
+       "insert into line values (1, 1);", "insert into line values (2, 2)", "insert into line values (3, 2)", "unique"),
+    no("key updated with its children, child added live", BY_CODE, "update item set code = 'new' where id = 1",
+       "insert into alias values (2, 'code 1')", "fk-child-exists"),
+    ok("key updated with its children", BY_CODE, "update item set code = 'new' where id = 1", "insert into alias values (2, 'code 2')",
+       ("select code from t.alias order by id", [("new",), ("code 2",)])),
+    ok("parent updated live", orders(), "insert into purchase values (100, 44, 'n')", "update item set stock = 9 where id = 44",
+       ("select count(*) from t.purchase where item = 44", [(1,)])),
+    no("parent of a new table deleted live", SHOP, "create table extra (id int primary key, item int references item);"
+       "insert into extra values (1, 44)", "delete from item where id = 44", "fk-parent-missing"),
+    ok("a trigger's effect happens once", AUDIT, "update item set label = 'F' where id = 1", "update item set label = 'L' where id = 2",
+       ("select what from t.audit order by what", [("F",), ("L",)])),
+    no("a trigger that always fires", AUDIT + "alter table item enable always trigger noted;", "update item set label = 'F' where id = 1",
+       "", "always-trigger"),
+    ok("a rule's effect happens once", SHOP + "create table log (id int); create rule logged as on update to item do also insert into t.log values (new.id);",
+       "update item set stock = 0 where id = 1", "", ("select count(*) from t.log", [(1,)])),
+]  # fmt: skip
+
+COLUMNS = [
+    ok("column added and filled", SHOP, "alter table item add column z int not null default 7; update item set z = 8 where id <= 2",
+       "insert into item values (900, 1, 'l', 'l')", ("select z, count(*) from t.item group by 1 order by 1", [(7, 49), (8, 2)])),
+    no("backfilled, then not null; a live row has no value", SHOP,
+       "alter table item add column z int; update item set z = stock; alter table item alter z set not null",
+       "insert into item values (900, 1, 'l', 'l')", "ddl-failed"),
+    ok("backfilled, then not null", SHOP, "alter table item add column z int; update item set z = stock; alter table item alter z set not null",
+       "update item set label = 'L' where id = 1", ("select count(*) from t.item where z = stock", [(50,)]),
+       ("select attnotnull from pg_attribute where attrelid = 't.item'::regclass and attname = 'z'", [(True,)])),
+    ok("column renamed", SHOP, "alter table item rename stock to amount; update item set amount = 1000 where id = 1",
+       "update item set stock = 2000 where id = 2", ("select id, amount from t.item where id < 3 order by id", [(1, 1000), (2, 2000)])),
+    ok("type changed", SHOP, "alter table item alter stock type numeric(12,2); update item set stock = 1.25 where id = 1",
+       "insert into item values (900, 3, 'l', 'l')",
+       ("select stock::text from t.item where id in (1, 2, 900) order by id", [("1.25",), ("2.00",), ("3.00",)])),
+    no("column dropped that changed live", SHOP, "alter table item drop column label", "update item set label = 'precious' where id = 3",
+       "drop-vs-change"),
+    ok("column dropped", SHOP, "alter table item drop column label", "update item set stock = 9 where id = 3",
+       ("select stock from t.item where id = 3", [(9,)])),
+    no("table dropped that grew live", orders(), "drop table purchase", "insert into purchase values (100, 1, 'n')", "drop-vs-change"),
+    no("one column added twice, two types", SHOP, "alter table item add z int", "alter table item add z text", "schema"),
+    ok("two columns added", SHOP, "alter table item add z int; update item set z = 1 where id = 1",
+       "alter table item add w text default 'w'", ("select z, w from t.item where id = 1", [(1, "w")])),
+    ok("one column added twice alike", SHOP, "alter table item add z int; update item set z = 1 where id = 1",
+       "alter table item add z int; update item set z = 2 where id = 2",
+       ("select z from t.item where id < 4 order by id", [(1,), (2,), (None,)])),
+    no("live renamed a column that the fork wrote", SHOP, "update item set stock = 1000 where id = 1",
+       "alter table item rename stock to amount", "column-missing"),
+    no("live dropped the table that the fork wrote", SHOP, "update item set stock = 1000 where id = 1", "drop table item", "table-missing"),
+    ok("serial column added", SHOP, "alter table item add column s serial", "update item set label = 'L' where id = 1",
+       ("select count(distinct s) from t.item", [(50,)])),
+    ok("volatile default: the fork's values, and live rows' own", SHOP, "alter table item add u uuid default gen_random_uuid() unique",
+       "insert into item values (900, 1, 'l', 'l')", ("select count(distinct u), count(u) from t.item", [(51, 51)])),
+    ok("volatile default, and a row deleted", SHOP, "alter table item add u uuid default gen_random_uuid(); delete from item where id = 3",
+       "", ("select count(u) from t.item", [(49,)])),
+    ok("default of the moment", SHOP, "alter table item add at timestamptz default now()", "",
+       ("select count(distinct at) from t.item", [(1,)])),
+    no("not null broken live", SHOP, "alter table item alter stock set not null", "update item set stock = null where id = 7", "ddl-failed"),
+    ok("default changed", SHOP, "alter table item alter stock set default 5; insert into item (id, label) values (901, 'd')",
+       "insert into item (id, label) values (902, 'd')",
+       ("select stock from t.item where id > 900 order by id", [(5,), (None,)])),
+    ok("dropped and added again as another type", SHOP, "alter table item drop label; alter table item add label int; update item set label = 1 where id = 1",
+       "", ("select label from t.item where id < 3 order by id", [(1,), (None,)])),
+    no("check broken live", SHOP, "alter table item add check (stock < 1000)", "update item set stock = 5000 where id = 1", "ddl-failed"),
+    no("unique index broken live", SHOP, "create unique index on item (stock)", "update item set stock = 2 where id = 1", "ddl-failed"),
+]  # fmt: skip
+
+OBJECTS = [
+    ok("new table with rows, index, view and function", SHOP, "create table extra (id int primary key generated always as identity,"
+       "item int references item); insert into extra (item) values (1), (2); create index on extra (item);"
+       "create view v as select * from extra; create function one() returns int language sql as 'select 1'",
+       "update item set stock = 3 where id = 1", ("select count(*) from t.v", [(2,)]), ("select t.one()", [(1,)])),
+    ok("enumerated value added and used", SHOP + "create type size as enum ('s', 'm'); create table shirt (id int primary key, size size);"
+       "insert into shirt values (1, 's');", "alter type size add value 'l'; insert into shirt values (2, 'l')", "",
+       ("select size::text from t.shirt where id = 2", [("l",)])),
+    no("a value added to a new enumerated type and used by DDL at once", SHOP, "create type size as enum ('s');"
+       "alter type size add value 'l'; create table shirt (id int primary key, size size default 'l')", "", "ddl-not-replayable"),
+    no("DDL in a DO block", SHOP, "do $$begin execute 'create table hidden (i int)'; end$$", "", "opaque-ddl"),
+    no("DDL in a function", SHOP + "create function make() returns void language plpgsql as $$begin create table t.made (i int); end$$;",
+       "select make()", "", "opaque-ddl"),
+    ok("index built concurrently", SHOP, "create index concurrently by_stock on item (stock)", "",
+       ("select count(*) from pg_indexes where indexname = 'by_stock'", [(1,)])),
+    ok("materialized view refreshed", SHOP + "create materialized view total as select count(*) n from item;",
+       "delete from item where id = 1; refresh materialized view total", "delete from item where id = 2",
+       ("select n from t.total", [(48,)])),
+    ok("granted on a table", SHOP, "grant select on item to pg_monitor", "",
+       ("select has_table_privilege('pg_monitor', 't.item', 'select')", [(True,)])),
+    ok("granted on a function", SHOP + "create function zero() returns int language sql as 'select 0'; revoke execute on function zero() from public;",
+       "grant execute on function zero() to pg_monitor", "", ("select has_function_privilege('pg_monitor', 't.zero()', 'execute')", [(True,)])),
+    ok("table made from a query", SHOP, "create table top as select id, stock from item where id < 4; update top set stock = -1 where id = 1",
+       "update item set stock = 77 where id = 2", ("select id, stock from t.top order by 1", [(1, -1), (2, 2), (3, 3)])),
+    no("function changed by both", SHOP + "create function zero() returns int language sql as 'select 0';",
+       "create or replace function zero() returns int language sql as 'select 1'",
+       "create or replace function zero() returns int language sql as 'select 2'", "schema"),
+    ok("table made and dropped", SHOP, "create table tmp (i int); insert into tmp values (1); drop table tmp", "",
+       ("select to_regclass('t.tmp')::text", [(None,)])),
+    ok("several statements in one message", SHOP, ["alter table item add q int; update item set q = 1 where id = 1; alter table item add r int default 3"], "",
+       ("select q, r from t.item where id < 3 order by id", [(1, 3), (None, 3)])),
+    ok("domain, comment, policy, row security", SHOP, "create domain positive as int check (value > 0); alter table item add d positive;"
+       "update item set d = 4 where id = 1; comment on column item.d is 'hey'; alter table item enable row level security;"
+       "create policy everything on item using (true)", "update item set stock = 1 where id = 2",
+       ("select d from t.item where id = 1", [(4,)]), ("select relrowsecurity from pg_class where oid = 't.item'::regclass", [(True,)])),
+    ok("DDL under another role", SHOP + "grant all on schema t to clerk;",
+       "set role clerk; create table own (i int primary key); insert into own values (1); reset role", "",
+       ("select relowner::regrole::text from pg_class where oid = 't.own'::regclass", [("clerk",)]), ("select i from t.own", [(1,)])),
+    ok("publication", SHOP, "create publication news for table item", "",
+       ("select count(*) from pg_publication where pubname = 'news'", [(1,)])),
+    no("large object", SHOP + "select lo_from_bytea(4711, 'abc');", "select lo_put(4711, 0, 'xyz')", "", "large-objects"),
+]  # fmt: skip
+
+CASES = [*ROWS, *KINDS_OF_TABLES, *CONSTRAINTS, *COLUMNS, *OBJECTS]
+
+
+def messages(sql: str | list[str]) -> list[str]:
+    return postgast.split(sql) if isinstance(sql, str) else sql
+
+
+@pytest.fixture(scope="module")
+def sides(rig: Any) -> Iterator[tuple[Any, Any]]:
+    """Production and one fork; every case has happened on both in its own database, "case_<number>"."""
+    production = rig.create()
+    production.run("postgres", "create role clerk login")
+    for number, case in enumerate(CASES):
+        production.run("postgres", f"create database case_{number} strategy file_copy")
+        production.run(f"case_{number}", ["create schema t", "set search_path = t, public", *messages(case.setup)])
+    fork = rig.fork(production)
+    for number, case in enumerate(CASES):
+        fork.run(f"case_{number}", messages(case.fork))
+        production.run(f"case_{number}", messages(case.target))
+    yield production, fork
+    fork.discard()
+    production.discard()
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=[case.name for case in CASES])
+def test_case(rig: Any, sides: tuple[Any, Any], number: int) -> None:
+    production, fork = sides
+    case, database = CASES[number], f"case_{number}"
+    before = rig.servers.dump(production.server, database) if case.refused else ""
+    if case.refused:
+        with pytest.raises(Refused) as refused:
+            for changes in rig.diff(fork, databases=[database]):
+                rig.apply(production, changes)
+        assert {conflict.kind for conflict in refused.value.conflicts} <= case.refused
+        assert rig.servers.dump(production.server, database) == before
+        return
+    for changes in rig.diff(fork, databases=[database]):
+        rig.apply(production, changes)
+    for sql, rows in case.merged:
+        assert production.query(database, sql) == rows, sql
