@@ -105,6 +105,8 @@ class At:
 
     def size(self) -> int:
         """Bytes."""
+        if isinstance(self.node, Scalar) and self.node.kind is Kind.FLOAT:
+            raise self.wrong("whole bytes or a size like 1.5g")
         return self._parsed(parse_bytes, self.number_text())
 
     def duration(self) -> float:

@@ -83,7 +83,7 @@ def _limits(service: Fields, deploy: Fields, findings: Findings) -> Limits:
         _reservations(parts.get("reservations"), findings)
     return Limits(
         cpus=_agreed(service.get("cpus"), limits.get("cpus"), cpus),
-        memory_bytes=_agreed(service.get("mem_limit"), limits.get("memory"), memory),
+        memory_bytes=_agreed(service.get("mem_limit"), limits.read("memory", _text), memory),
         pids=_agreed(service.get("pids_limit"), limits.get("pids"), pids),
         shm_bytes=service.read("shm_size", memory),
     )
@@ -95,6 +95,12 @@ def _agreed(older: At | None, newer: At | None, read: Callable[[At], T | None]) 
     if len(found) == 2 and found[0][1] != found[1][1]:
         raise found[0][0].error(f"differs from {found[1][0].key}", hint="give only one of them")
     return found[-1][1] if found else None
+
+
+def _text(at: At) -> At:
+    """Where compose wants a string even for a bare number."""
+    at.string()
+    return at
 
 
 def cpus(at: At) -> float | None:
@@ -126,6 +132,8 @@ def _reservations(at: At | None, findings: Findings) -> None:
             findings.refuse(entry, "a fork gets no devices of the machine")
         elif name == "generic_resources":
             findings.warn(entry, "has no effect")
+        elif name == "memory":
+            entry.string()
         else:
             entry.number_text()
 

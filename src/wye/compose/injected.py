@@ -57,15 +57,15 @@ class Injected:
         return File(
             name=name,
             target=target if target.startswith("/") else f"{home}{target}",
-            content=base64.b64encode(self._content(self.top[name])).decode(),
             mode=0o444 if mode is None else mode,
             uid=known.read("uid", _identity) or 0,
             gid=known.read("gid", _identity) or 0,
             secret=self.word == "secret",
+            content=base64.b64encode(self._content(self.top[name])).decode(),
         )
 
     def _content(self, at: At) -> bytes:
-        known = fields(at, _KEYS, self.findings, nullable=("driver_opts",))
+        known = fields(at, _KEYS, self.findings)
         external = known.get("external")
         if external is not None and is_external(external):
             hint = "give it a file: or environment: of its own"

@@ -25,8 +25,8 @@ TOP = frozenset({"version", "name", "include", "services", "networks", "volumes"
 SERVICE = frozenset({
     "build", "cap_add", "cap_drop", "command", "configs", "container_name", "cpus", "depends_on", "deploy", "dns",
     "entrypoint", "env_file", "environment", "expose", "extra_hosts", "group_add", "healthcheck", "hostname", "image",
-    "init", "labels", "links", "mem_limit", "network_mode", "networks", "pids_limit", "platform", "ports", "profiles",
-    "pull_policy", "read_only", "restart", "scale", "secrets", "security_opt", "shm_size", "stdin_open",
+    "init", "labels", "links", "logging", "mem_limit", "network_mode", "networks", "pids_limit", "platform", "ports",
+    "profiles", "pull_policy", "read_only", "restart", "scale", "secrets", "security_opt", "shm_size", "stdin_open",
     "stop_grace_period", "stop_signal", "sysctls", "tmpfs", "tty", "ulimits", "user", "volumes", "volumes_from",
     "working_dir",
 })  # fmt: skip
@@ -35,7 +35,6 @@ HARMLESS: dict[str, Shape] = {
     "annotations": _pairs,
     "attach": _flag,
     "develop": _table,
-    "logging": _table,
     "pull_refresh_after": _text,
 }
 
@@ -86,7 +85,6 @@ REFUSED: dict[str, tuple[Shape, str, frozenset[str]]] = {
     "use_api_socket": (_flag, _HOST, frozenset()),
     "userns_mode": (_text, _HOST, frozenset()),
     "uts": (_text, _HOST, frozenset()),
-    "volume_driver": (_text, _LATER, frozenset({"local"})),
 }
 """Shape, why not, and the values that ask for nothing and so are fine. So are `false`, an empty list and null."""
 

@@ -43,7 +43,7 @@ def read_volumes(top: Mapping[str, At], findings: Findings) -> dict[str, str]:
         keys[key] = key
         if at.is_null:
             continue
-        entry = fields(at, ("name", "driver", "driver_opts", "external", "labels"), findings, nullable=("driver_opts",))
+        entry = fields(at, ("name", "driver", "driver_opts", "external", "labels"), findings)
         name = entry.filled("name")
         entry.read("labels", At.pairs)
         external = entry.get("external")
@@ -53,11 +53,16 @@ def read_volumes(top: Mapping[str, At], findings: Findings) -> dict[str, str]:
         driver, options = entry.get("driver"), entry.get("driver_opts")
         if driver is not None and driver.string() not in ("local", ""):
             findings.warn(driver, "has no effect; every volume is in the pool")
-        if options is not None and not options.is_null and options.entries():
+        if options is not None and check_options(options):
             findings.warn(options, "has no effect; every volume is in the pool")
         if name is not None:
             keys[key] = by_name.setdefault(name, key)
     return keys
+
+
+def check_options(at: At) -> bool:
+    """Whether there are any `driver_opts`. Raises ComposeError for what cannot be one."""
+    return len([option.number_text() for option in at.entries().values()]) > 0
 
 
 def is_external(at: At) -> bool:

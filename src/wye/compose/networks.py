@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from wye.compose.at import At
 from wye.compose.findings import Findings
 from wye.compose.keys import fields, suggest
-from wye.compose.mounts import is_external
+from wye.compose.mounts import check_options, is_external
 from wye.compose.nodes import Items, Table
 
 _KEYS = (
@@ -52,7 +52,7 @@ def read_networks(top: Mapping[str, At], findings: Findings) -> Networks:
         internal[name] = False
         if at.is_null:
             continue
-        network = fields(at, _KEYS, findings, nullable=("driver_opts", "ipam"))
+        network = fields(at, _KEYS, findings)
         for key in ("enable_ipv4", "attachable"):
             network.boolean(key)
         network.string("name")
@@ -64,13 +64,23 @@ def read_networks(top: Mapping[str, At], findings: Findings) -> Networks:
         driver = network.get("driver")
         if driver is not None and driver.string() not in ("bridge", "default", ""):
             findings.warn(driver, "has no effect; the environment has one private network")
-        for key in ("ipam", "driver_opts"):
-            given = network.get(key)
-            if given is not None and not given.is_null and given.entries():
-                findings.warn(given, "has no effect; wye chooses the addresses")
+        ipam, options = network.get("ipam"), network.get("driver_opts")
+        if ipam is not None and _check_ipam(ipam, findings):
+            findings.warn(ipam, "has no effect; wye chooses the addresses")
+        if options is not None and check_options(options):
+            findings.warn(options, "has no effect; wye chooses the addresses")
         if network.boolean("enable_ipv6"):
             findings.warn(network.required("enable_ipv6"), "has no effect; the private network is IPv4")
     return Networks(internal)
+
+
+def _check_ipam(at: At, findings: Findings) -> bool:
+    """Whether it asks for anything."""
+    ipam = fields(at, ("driver", "config", "options"), findings)
+    ipam.string("driver")
+    ipam.read("config", At.items)
+    ipam.read("options", At.entries)
+    return bool(ipam.known)
 
 
 def read_endpoint(at: At | None, networks: Networks, findings: Findings) -> Endpoint:

@@ -82,6 +82,7 @@ def read_service(name: str, at: At, room: Room) -> Declared:
         raise known.required("network_mode").error("cannot be used together with networks")
     endpoint = nets.read_endpoint(known.get("networks"), room.networks, room.findings)
     egress, settings = _settings(known, name, room.findings)
+    _check_logging(known.get("logging"), room.findings)
     container_name = known.get("container_name")
     own_alias = (nets.host_name(container_name),) if container_name is not None else ()
     service = Service(
@@ -151,6 +152,14 @@ def check_name(name: str, at: At) -> None:
 def _settings(known: Fields, name: str, findings: Findings) -> tuple[bool | None, dict[str, str]]:
     at = known.get("x-wye")
     return (None, {}) if at is None or at.is_null else read_settings(at, name, findings)
+
+
+def _check_logging(at: At | None, findings: Findings) -> None:
+    """Logs are wye's own; only the form is judged."""
+    if at is not None:
+        known = fields(at, ("driver", "options"), findings)
+        known.string("driver")
+        known.read("options", At.entries)
 
 
 def words(at: At) -> tuple[str, ...] | None:

@@ -31,14 +31,18 @@ class Oracle:
 
     def objection(self, text: str) -> str | None:
         """Why the schema refuses a document; None: it accepts it."""
-        document = ruamel.yaml.YAML(typ="safe").load(text)
-        error = jsonschema.exceptions.best_match(_validator().iter_errors(_with_text_keys(document)))
+        return self.objection_to(_with_text_keys(ruamel.yaml.YAML(typ="safe").load(text)))
+
+    def objection_to(self, document: Any) -> str | None:
+        error = jsonschema.exceptions.best_match(_validator().iter_errors(document))
         return None if error is None else f"{error.json_path}: {error.message}"
 
     def service_keys(self) -> set[str]:
         """The keys that the schema allows in a service."""
         definitions = json.loads(SCHEMA.read_text())["$defs"]
-        return {key for part in ("service", "container_spec", "workload_spec") for key in definitions[part]["properties"]}
+        return {
+            key for part in ("service", "container_spec", "workload_spec") for key in definitions[part]["properties"]
+        }
 
 
 def _with_text_keys(value: Any) -> Any:

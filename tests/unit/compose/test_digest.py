@@ -111,11 +111,3 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     with open(os.fsencode(tmp_path) + b"/\xff", "wb") as stream:
         stream.write(b"x")
     assert tree_digest(tmp_path)
-
-
-def test_a_deep_tree_needs_no_stack(tmp_path: Path) -> None:
-    place = tmp_path
-    for _ in range(1200):
-        place = place / "d"
-        place.mkdir()
-    assert tree_digest(tmp_path)

@@ -89,7 +89,10 @@ def test_extending_cannot_multiply_a_file(project: Project) -> None:
 
 
 def test_an_included_project_has_its_own_directory_and_variables(project: Project) -> None:
-    project.write("db/compose.yaml", "services: {db: {image: 'pg:${TAG}', volumes: [data:/d, ./init:/i], environment: [TAG]}}\nvolumes: {data: {}}")
+    project.write(
+        "db/compose.yaml",
+        "services: {db: {image: 'pg:${TAG}', volumes: [data:/d, ./init:/i], environment: [TAG]}}\nvolumes: {data: {}}",
+    )
     project.write("db/init/a.sql")
     project.write("db/.env", "TAG=16")
     loaded = project.load("include: [db/compose.yaml]\nservices: {web: {image: a, depends_on: [db]}}")
@@ -102,7 +105,10 @@ def test_an_included_project_has_its_own_directory_and_variables(project: Projec
 def test_the_callers_variables_win_over_an_included_env_file(project: Project) -> None:
     project.write("db/compose.yaml", "services: {db: {image: 'pg:${TAG}'}}")
     project.write("db/other.env", "TAG=16")
-    text = "include: [{path: [db/compose.yaml], env_file: db/other.env, project_directory: db}]\nservices: {web: {image: a}}"
+    text = """
+    include: [{path: [db/compose.yaml], env_file: db/other.env, project_directory: db}]
+    services: {web: {image: a}}
+    """
     assert project.load(text).spec.services["db"].image == "pg:16"
     assert project.load(text, environment={"TAG": "17"}).spec.services["db"].image == "pg:17"
 

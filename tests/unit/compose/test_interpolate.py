@@ -155,5 +155,3 @@ def test_anything_expands_or_is_refused(template: str) -> None:
         expand(template)
     except TemplateError:
         pass
-
-

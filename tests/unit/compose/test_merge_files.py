@@ -106,7 +106,8 @@ def test_reset_removes_and_override_replaces(project: Project) -> None:
     web = merged(
         project,
         'ports: ["80:80"]\nenvironment: {A: 1, B: 1}\ncap_add: [A]\nlabels: {a: 1}\nuser: a',
-        'ports: !override ["90:90"]\nenvironment: {A: !reset null}\ncap_add: !reset []\nlabels: !override {b: 2}\nuser: !reset x',
+        'ports: !override ["90:90"]\nenvironment: {A: !reset null}\n'
+        "cap_add: !reset []\nlabels: !override {b: 2}\nuser: !reset x",
     )
     assert web.ports == (Port(container=90, host=90),)
     assert (web.environment, web.cap_add, web.labels, web.user) == ({"B": "1"}, (), {"b": "2"}, None)

@@ -88,10 +88,8 @@ def test_a_directory_is_imported(project: Project, messages: Messages) -> None:
     assert loaded.spec.services["web"].mounts == (volume(name, "/d", read_only=True),)
     assert loaded.spec.volumes == {name: Volume(name=name, imported_from=str(path))}
     assert [(bind.volume, bind.path, bind.services) for bind in loaded.binds] == [(name, str(path), ("web",))]
-    assert messages(loaded) == [
-        f"services.web.volumes[0]: {path} is imported into the environment; "
-        "later changes of it are taken in by the next 'up'"
-    ]
+    told = f"{path} is imported into the environment; later changes of it are taken in by the next 'up'"
+    assert messages(loaded) == [f"services.web.volumes[0]: {told}"]
     assert loaded.notices[0].kind == "import"
 
 
@@ -182,9 +180,7 @@ def test_one_target_has_one_mount(project: Project) -> None:
     ],
 )
 def test_tmpfs(project: Project, body: str, size: int | None, mode: int | None, read_only: bool) -> None:
-    expected = Mount(
-        kind=MountKind.TMPFS, source="", target="/t", size_bytes=size, mode=mode, read_only=read_only
-    )
+    expected = Mount(kind=MountKind.TMPFS, source="", target="/t", size_bytes=size, mode=mode, read_only=read_only)
     assert project.service(body).mounts == (expected,)
 
 
@@ -199,17 +195,20 @@ def test_what_is_no_tmpfs(project: Project) -> None:
 def test_dangerous_binds_are_left_out_when_lenient(project: Project, messages: Messages) -> None:
     loaded = project.load(project.text("volumes: [/var/run/docker.sock:/s, data:/d]", TOP), lenient=True)
     assert [mount.source for mount in loaded.spec.services["web"].mounts] == ["data"]
-    assert messages(loaded) == [
-        "services.web.volumes[0]: /var/run/docker.sock is the socket of a container engine and cannot be imported; left out"
-    ]
+    told = "/var/run/docker.sock is the socket of a container engine and cannot be imported; left out"
+    assert messages(loaded) == [f"services.web.volumes[0]: {told}"]
 
 
-@pytest.mark.parametrize("path", ["/", "/run/x", "/etc", "/root/.ssh/id", "/var/lib/docker/volumes", "/tmp/podman.sock"])
+@pytest.mark.parametrize(
+    "path", ["/", "/run/x", "/etc", "/root/.ssh/id", "/var/lib/docker/volumes", "/tmp/podman.sock"]
+)
 def test_paths_of_the_machine(path: str) -> None:
     assert why_not(path)
 
 
-@pytest.mark.parametrize("path", ["/etc/localtime", "/etc/ssl/certs", "/srv/app", "/runner", "/home/u/app", "/root/app"])
+@pytest.mark.parametrize(
+    "path", ["/etc/localtime", "/etc/ssl/certs", "/srv/app", "/runner", "/home/u/app", "/root/app"]
+)
 def test_paths_of_people(path: str) -> None:
     assert why_not(path) is None
 
