@@ -141,7 +141,7 @@ class Pool:
                     raise self._explained(error) from error
                 found = []
         # One that was deleted meanwhile has looked emptier and emptier.
-        if not {base, new} <= self.snapshots():
+        if not (self.snapshot_path(base).exists() and self.snapshot_path(new).exists()):
             raise NotFound(f"the snapshot {base} or {new} has just been deleted")
         return found
 
