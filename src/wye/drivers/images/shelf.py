@@ -64,7 +64,7 @@ class Shelf:
         for left in sorted((self.directory / ".staging").iterdir()):
             with self.host.lock("images:sweep", self._lock_path(left.name), wait=False) as held:
                 if held:
-                    self.host.remove_tree("images:sweep", left)
+                    self._clear("images:sweep", left)
 
     def _check_settings(self) -> None:
         path = self.directory / "settings.json"
@@ -87,17 +87,17 @@ class Shelf:
         name = _hash(key)
         path = self.directory / ".staging" / name
         with self.host.lock("images:lock", self._lock_path(name)):
-            self.host.remove_tree("images:stage", path)
+            self._clear("images:stage", path)
             self.host.make_directory("images:stage", path, mode=0o700)
             try:
                 yield path
             finally:
-                self.host.remove_tree("images:unstage", path)
+                self._clear("images:unstage", path)
 
     def publish(self, staging: Path, image: Image) -> Image:
         """Makes `staging`, which holds `rootfs`, the image `image.digest`, unless there is one already."""
         whole = staging.with_name(f"{staging.name}.whole")
-        self.host.remove_tree("images:publish", whole)
+        self._clear("images:publish", whole)
         self.host.make_directory("images:publish", whole)
         self._move("images:publish", staging / "rootfs", whole / "rootfs")
         self.host.write_file("images:publish", whole / "image.json", msgspec.json.encode(image))
@@ -108,7 +108,7 @@ class Shelf:
         """Keeps `staging/rootfs` as the layer `key`, for later builds. The oldest layers beyond a few go."""
         name = _hash(key)
         whole = staging.with_name(f"{staging.name}.whole")
-        self.host.remove_tree("images:layer", whole)
+        self._clear("images:layer", whole)
         self.host.make_directory("images:layer", whole)
         self._move("images:layer", staging / "rootfs", whole / "rootfs")
         self._settle(whole, self.directory / "layers" / name)
@@ -129,7 +129,12 @@ class Shelf:
         try:
             self._move("images:rename", whole, target)
         except FileExistsError:
-            self.host.remove_tree("images:unstage", whole)
+            self._clear("images:unstage", whole)
+
+    def _clear(self, label: str, path: Path) -> None:
+        """Removes a tree that may come from anybody: rm copes with any depth, Python's rmtree with a thousand."""
+        if path.exists() or path.is_symlink():
+            self.host.run(label, ["rm", "-rf", "--one-file-system", "--", str(path)], timeout_s=600)
 
     def _move(self, label: str, source: Path, target: Path) -> None:
         self.host.at(label)
@@ -186,13 +191,13 @@ class Shelf:
         name = _hash(f"delete {path.name}")
         gone = self.directory / ".staging" / name
         with self.host.lock("images:lock", self._lock_path(name)):
-            self.host.remove_tree("images:delete", gone)
+            self._clear("images:delete", gone)
             self.host.at("images:delete")
             try:
                 os.rename(path, gone)
             except FileNotFoundError:
                 return
-            self.host.remove_tree("images:delete", gone)
+            self._clear("images:delete", gone)
 
     # ------------------------------------------------------------ references
 
