@@ -141,6 +141,14 @@ class Machine:
             return REFUSED
         return REACHED
 
+    def reaches(self, where: Path | None, address: str, port: int) -> bool:
+        """`tries`, where it ought to work: with patience."""
+        return self.tries(where, address, port, timeout_s=10) == REACHED
+
+    def is_answered(self, where: Path | None, address: str, port: int, server: socket.socket) -> bool:
+        """`asks`, where it ought to work: with patience."""
+        return self.asks(where, address, port, server, timeout_s=10) == REACHED
+
     def asks(
         self, where: Path | None, address: str, port: int, server: socket.socket, *, timeout_s: float = 0.3
     ) -> str:

@@ -55,8 +55,8 @@ def test_fork_to_production(machine: Machine, network: LinuxNetwork, fork: Path)
     machine.listen(db, 5432)
     network.publish(PRODUCTION, [on(5432)])
     address, port = network.dial(PRODUCTION, "db/5432/tcp")
-    assert machine.tries(None, address, port) == REACHED
-    assert machine.tries(machine.outside, HOST, 5432) == REACHED
+    assert machine.reaches(None, address, port)
+    assert machine.reaches(machine.outside, HOST, 5432)
     for way in (HOST, "127.0.0.1", host_side(network, PRODUCTION), host_side(network, FORK)):
         assert machine.tries(fork, way, 5432) != REACHED, way
     assert machine.tries(fork, address, port) == SILENT
@@ -69,7 +69,7 @@ def test_fork_to_fork(machine: Machine, network: LinuxNetwork, fork: Path) -> No
     server = machine.bind(Path(network.attach(other, SHAPE, egress=EVERY_EGRESS).namespaces["web"]), 53)
     network.publish(other, [on(53, key="web/53/udp")])
     address, port = network.dial(other, "web/53/udp")
-    assert machine.asks(None, address, port, server) == REACHED
+    assert machine.is_answered(None, address, port, server)
     assert machine.asks(fork, address, port, server) == SILENT
     assert machine.asks(fork, HOST, 53, server) == SILENT
     machine.sh(f"ip route replace 10.83.0.0/24 via {host_side(network, FORK)}", inside=router(fork))
@@ -81,8 +81,8 @@ def test_fork_to_the_services_of_the_host(machine: Machine, network: LinuxNetwor
     server = machine.bind(None, 53)
     ways = (HOST, "127.0.0.1", host_side(network, FORK), "198.18.0.0")
     for way in ways:
-        assert machine.tries(None, way, 22) == REACHED, way
-    assert machine.tries(machine.outside, HOST, 22) == REACHED
+        assert machine.reaches(None, way, 22), way
+    assert machine.reaches(machine.outside, HOST, 22)
     for way in ways:
         for place in (fork, router(fork)):
             assert machine.tries(place, way, 22) != REACHED, way
@@ -100,14 +100,14 @@ def test_loopback_addresses_over_the_uplink(machine: Machine, network: LinuxNetw
     )
     assert machine.tries(inside, "127.0.0.1", 22) == SILENT
     machine.sh("nft flush chain inet wye arriving; nft flush chain inet wye to_the_host")
-    assert machine.tries(inside, "127.0.0.1", 22) == REACHED, "the attack works where nobody forbids it"
+    assert machine.reaches(inside, "127.0.0.1", 22), "the attack works where nobody forbids it"
     listener.close()
 
 
 def test_metadata_even_with_egress(machine: Machine, network: LinuxNetwork, fork: Path) -> None:
     machine.listen(machine.outside, 80)
-    assert machine.tries(None, METADATA, 80) == REACHED
-    assert machine.tries(fork, OUTSIDE, 80) == REACHED
+    assert machine.reaches(None, METADATA, 80)
+    assert machine.reaches(fork, OUTSIDE, 80)
     assert machine.tries(fork, METADATA, 80) == SILENT
     assert machine.tries(router(fork), METADATA, 80) == SILENT
 
@@ -116,12 +116,12 @@ def test_no_egress(machine: Machine, network: LinuxNetwork) -> None:
     fork = machine.place("fork", "web", network)
     listener = machine.listen(machine.outside, 443)
     server = machine.bind(machine.outside, 53)
-    assert machine.tries(None, OUTSIDE, 443) == REACHED
+    assert machine.reaches(None, OUTSIDE, 443)
     for place in (fork, router(fork)):
         assert machine.tries(place, OUTSIDE, 443) == SILENT
         assert machine.asks(place, OUTSIDE, 53, server) == SILENT
     network.attach(FORK, SHAPE, egress={"web": True})
-    assert machine.tries(fork, OUTSIDE, 443) == REACHED
+    assert machine.reaches(fork, OUTSIDE, 443)
     listener.close()
 
 
@@ -202,9 +202,9 @@ def test_outside_cannot_pass_by_the_published_ports(machine: Machine, network: L
     machine.listen(machine.place("fork", "db", network), 5432)
     network.publish(FORK, [on(1000, host_ip="127.0.0.1"), on(2000)])
     address, port = network.dial(FORK, "db/5432/tcp")
-    assert machine.tries(None, address, port) == REACHED
-    assert machine.tries(None, "127.0.0.1", 1000) == REACHED
-    assert machine.tries(machine.outside, HOST, 2000) == REACHED
+    assert machine.reaches(None, address, port)
+    assert machine.reaches(None, "127.0.0.1", 1000)
+    assert machine.reaches(machine.outside, HOST, 2000)
     assert machine.tries(machine.outside, address, port) == SILENT
     machine.sh(
         "ip address delete 127.0.0.1/8 dev lo; sysctl -qw net.ipv4.conf.all.route_localnet=1;"
@@ -213,7 +213,7 @@ def test_outside_cannot_pass_by_the_published_ports(machine: Machine, network: L
     )
     assert machine.tries(machine.outside, "127.0.0.1", 1000) == SILENT
     machine.sh("nft flush chain inet wye from_outside; nft add rule inet wye from_outside jump published")
-    assert machine.tries(machine.outside, "127.0.0.1", 1000) == REACHED, "the attack works where nobody forbids it"
+    assert machine.reaches(machine.outside, "127.0.0.1", 1000), "the attack works where nobody forbids it"
 
 
 def test_the_host_does_not_become_a_router(machine: Machine, network: LinuxNetwork) -> None:
@@ -221,7 +221,7 @@ def test_the_host_does_not_become_a_router(machine: Machine, network: LinuxNetwo
     assert Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1"
     neighbour = machine.neighbour("near", "192.0.2")
     machine.listen(neighbour, 80)
-    assert machine.tries(machine.outside, "192.0.2.2", 80) == REACHED, "it came later"
+    assert machine.reaches(machine.outside, "192.0.2.2", 80), "it came later"
     network.erase()
     assert Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1", "somebody may rely on it"
     machine.sh("sysctl -qw net.ipv4.ip_forward=0")
@@ -229,7 +229,7 @@ def test_the_host_does_not_become_a_router(machine: Machine, network: LinuxNetwo
     assert machine.tries(machine.outside, "192.0.2.2", 80) == SILENT
     later = machine.neighbour("later", "192.0.3")
     machine.listen(later, 80)
-    assert machine.tries(machine.outside, "192.0.3.2", 80) == REACHED
+    assert machine.reaches(machine.outside, "192.0.3.2", 80)
     machine.sh("ip link delete later")
     again.erase()
     assert Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "0"
@@ -242,5 +242,5 @@ def test_what_is_sent_to_a_fork_that_is_gone_stays_here(machine: Machine, networ
     network.detach(FORK)
     network.environments()
     assert machine.asks(None, address, port, server) != REACHED
-    machine.sh("ip route delete unreachable 198.18.0.0/22")
-    assert machine.asks(None, address, port, server) == REACHED, "without the route it would leave"
+    machine.sh("ip route delete unreachable 198.18.0.0/22 metric 4294967295")
+    assert machine.is_answered(None, address, port, server), "without the route it would leave"

@@ -33,6 +33,7 @@ _DOOMED = 0x77796521
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MASTER, _IFLA_OPERSTATE, _IFLA_LINKINFO = 1, 3, 10, 16, 18
 _IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_TX_QUEUES, _IFLA_RX_QUEUES = 27, 28, 31, 32
+_LAST_METRIC = 0xFFFFFFFF
 _UNREACHABLE, _UNICAST, _TABLE_MAIN, _PROTOCOL_BOOT, _SCOPE_UNIVERSE = 7, 1, 254, 3, 0
 
 
@@ -186,8 +187,8 @@ def default_route(gateway: str, link: int) -> Request:
 
 
 def unreachable(network: str, prefix_length: int, *, present: bool = True) -> Request:
-    """A route that refuses what no more exact route takes; nothing happens if it is as wanted."""
-    body = _route(prefix_length, _UNREACHABLE) + attribute(1, socket.inet_aton(network))
+    """A route that refuses what no other route takes; nothing happens if it is as wanted."""
+    body = _route(prefix_length, _UNREACHABLE) + attribute(1, socket.inet_aton(network)) + attribute(6, _LAST_METRIC)
     if present:
         return Request(f"refuse {network}/{prefix_length}", _NEWROUTE, _CREATE | _REPLACE, body)
     return Request(f"forget {network}/{prefix_length}", _DELROUTE, 0, body, frozenset({errno.ESRCH}))

@@ -83,8 +83,11 @@ class Register:
         with self._lock:
             record = self._records[number]
             self._apply(record, None)
-            self._host.at("network:disown")
-            self._slots.slot(number).record.unlink(missing_ok=True)
+            try:
+                self._host.remove_tree("network:disown", self._slots.slot(number).record)
+            except WyeError:
+                self._apply(None, record)
+                raise
             self._note(record, None)
             del self._records[number]
             del self._owned[record.environment]
