@@ -261,6 +261,8 @@ class Container:
     started_at: float
     exit_code: int | None = None
     out_of_memory: bool = False
+    cut_short: bool = False
+    """It did not end by itself: its start was cut short, or the machine went down under it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,12 +26,13 @@ def reconcile(engine: Engine) -> list[str]:
     environments = [entry.environment for entry in engine.ledger.environments().values()]
     known = {environment.id for environment in environments}
     told += _remove_strangers(engine, known)
-    awake = []
+    interrupted = {intent.environment for intent in engine.ledger.intents()}
+    awake: list[tuple[Environment, Spec, bool]] = []
     for environment in sorted(environments, key=lambda each: (each.is_fork, each.name)):
         spec = records.spec_of(engine, environment)
         told += _hold_doors(engine, environment, spec)
         if environment.awake:
-            awake.append((environment, spec))
+            awake.append((environment, spec, environment.name in interrupted))
         else:
             told += _put_down(engine, environment, spec)
     with ThreadPoolExecutor(_STARTERS, thread_name_prefix="reconcile") as pool:
@@ -85,14 +86,18 @@ def _put_down(engine: Engine, environment: Environment, spec: Spec) -> list[str]
     return [f"{environment.name}: stopped {', '.join(running)}, which should sleep"] if running else []
 
 
-def _bring_up(engine: Engine, environment: Environment, spec: Spec) -> list[str]:
-    """Starts what should run, adopts what does. A service without a restart policy that ended is left ended."""
+def _bring_up(engine: Engine, environment: Environment, spec: Spec, interrupted: bool) -> list[str]:
+    """Starts what should run, adopts what does. A service without a restart policy that ended by itself is left
+    ended; if a verb was cut short it may have been that verb that ended it, so it is started."""
     found = {name: engine.runtime.container(apply.container_id(environment, name)) for name in plan.replicas(spec)}
     alive = {name for name, container in found.items() if container is not None and container.pid is not None}
     ended = {
         name
         for name, container in found.items()
-        if container is not None and name not in alive and plan.is_one_shot(spec.services[plan.service_of(spec, name)])
+        if container is not None
+        and name not in alive
+        and not (container.cut_short or interrupted)
+        and plan.is_one_shot(spec.services[plan.service_of(spec, name)])
     }
     due = {plan.service_of(spec, name) for name in found if name not in ended} - set(environment.stopped)
     try:

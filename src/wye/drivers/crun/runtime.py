@@ -255,6 +255,7 @@ class CrunRuntime:
                 pid=None,
                 started_at=created_at,
                 exit_code=HALF_MADE,
+                cut_short=True,
             )
         if state.boot == self._boot and process.is_alive(state.process):
             return _running(record, state)
@@ -263,6 +264,7 @@ class CrunRuntime:
             pid=None,
             exit_code=self._exit_code(bundle, state),
             out_of_memory=self._cgroups.out_of_memory(record.cgroup),
+            cut_short=state.boot != self._boot,
         )
 
     def _exit_code(self, bundle: Bundle, state: State) -> int:
