@@ -45,6 +45,7 @@ class Forwarding:
         return guard.links
 
     def enable(self) -> None:
+        """Repeated for each environment: another daemon, or somebody's sysctl, may have turned it off meanwhile."""
         if _SWITCH.read_text().strip() == "0":
             set_kernel(self._host, "network:forward", {"ipv4/ip_forward": "1"})
 

@@ -155,6 +155,7 @@ class LinuxNetwork:
 
     def _take(self, environment: EnvironmentId, shape: NetworkShape, egress: tuple[str, ...]) -> Slot:
         """A slot of that shape becomes the environment's: by its record, which is written last."""
+        self._forwarding.enable()
         number = self._warm.take(shape)
         slot = self._build(shape) if number is None else self._slots.slot(number)
         record = replace(fresh(environment, slot.address, shape), egress=egress)
