@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from wye.compose.interpolate import Expander, TemplateError
 from wye.compose.nodes import ComposeError, Mark, Origin
 
-_KEY = re.compile(r"(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_.-]*)[ \t]*(?P<separator>[=:]|(?=[#\n])|\Z)")
+_KEY = re.compile(r"(?:export[ \t]+)?(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]*)[ \t]*(?P<separator>[=:]|(?=[#\n])|\Z)")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "$": "$$"}
 _COMMENT = re.compile(r"(?:^|[ \t])#.*")

@@ -18,6 +18,7 @@ from wye.compose.extend import Extender
 from wye.compose.files import exists, read_text, shown, top
 from wye.compose.findings import Findings
 from wye.compose.interpolate import interpolate
+from wye.compose.keys import TOP, fields
 from wye.compose.merge_files import fingerprint, merge, settle
 from wye.compose.nodes import ComposeError, Entry, Mark, Node, Origin, Table
 
@@ -41,9 +42,8 @@ class Gatherer:
         self._files += 1
         mark = top(path, self._project_directory)
         if self._files > _FILES:
-            raise ComposeError(
-                f"more than {_FILES} files", asked.mark if asked else mark, key=asked.key if asked else ""
-            )
+            key = asked.key if asked is not None else ""
+            raise ComposeError(f"more than {_FILES} files", asked.mark if asked is not None else mark, key=key)
         text = read_text(path, asked or mark, what="the compose file")
         origin = Origin(path, shown(path, self._project_directory), directory, variables)
         documents: list[Table] = []
@@ -130,7 +130,9 @@ class Gatherer:
             raise item.error("names no file")
         base = base or files[0].parent
         own = self._include_variables(env_files, directory, base, variables)
-        return self.project(files, base, own, item, depth + 1)
+        tree = self.project(files, base, own, item, depth + 1)
+        fields(At("", tree, tree.mark), (*TOP, *_SHARED), self._findings)
+        return tree
 
     def _include_variables(
         self, env_files: tuple[At, ...], directory: Path, base: Path, variables: Mapping[str, str]

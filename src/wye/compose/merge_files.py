@@ -37,7 +37,7 @@ def merge(under: Node, over: Node, path: tuple[str, ...] = ()) -> Node:
     """`over` laid over `under`. Raises ComposeError where their kinds do not fit."""
     rule = _rule(path)
     if over.directive is Directive.OVERRIDE or rule in _REPLACED:
-        return over
+        return settle(over)
     under, over = _canonical(rule, under), _canonical(rule, over)
     if is_null(under):
         return over
@@ -78,7 +78,7 @@ def _merge_tables(under: Table, over: Table, path: tuple[str, ...]) -> Table:
         elif name in entries:
             entries[name] = Entry(mark, merge(entries[name].node, value, (*path, name)))
         else:
-            entries[name] = Entry(mark, value)
+            entries[name] = Entry(mark, settle(value))
     return Table(entries, over.mark, under.directive, under.size + over.size)
 
 

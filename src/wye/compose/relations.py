@@ -13,7 +13,7 @@ from wye.compose.at import At
 from wye.compose.findings import Findings
 from wye.compose.keys import suggest
 from wye.compose.service import Declared
-from wye.model import SHELL, Dependency, Mount, Service
+from wye.model import SHELL, Dependency, Mount, MountKind, Service
 
 _SHARED_NETWORK = "service:"
 
@@ -109,6 +109,6 @@ def _mounts(entry: Declared, before: Mapping[str, tuple[Mount, ...]]) -> tuple[M
     """Its own mounts, and those of the services in `volumes_from` where it has none at that target."""
     own = {mount.target: mount for mount in entry.service.mounts}
     for target, read_only in entry.volumes_from:
-        for mount in before[target]:
+        for mount in (mount for mount in before[target] if mount.kind is MountKind.VOLUME):
             own.setdefault(mount.target, replace(mount, read_only=mount.read_only or read_only))
     return tuple(own.values())

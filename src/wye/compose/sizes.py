@@ -11,7 +11,6 @@ from decimal import Decimal
 
 _SIZE = re.compile(r"(?P<number>[0-9]{1,19}(?:\.[0-9]{1,18})?) ?(?P<unit>[kmgtp]?)(?:i?b)?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
-_UNIT_NAMES = ("", "k", "m", "g", "t", "p")
 
 _PART = re.compile(r"(?P<number>[0-9]{1,15}(?:\.[0-9]{0,15})?|\.[0-9]{1,15})(?P<unit>ns|us|µs|μs|ms|s|m|h|d|w)")
 _SECONDS = {
@@ -39,15 +38,6 @@ def parse_bytes(text: str) -> int:
     if size > _LARGEST_BYTES:
         raise ValueError(f'"{text}" is more than any machine has')
     return size
-
-
-def format_bytes(size: int) -> str:
-    """The shortest exact form: 1536 → "1536", 2048 → "2k"."""
-    power = 0
-    while size and size % 1024 == 0 and power < len(_UNIT_NAMES) - 1:
-        size //= 1024
-        power += 1
-    return f"{size}{_UNIT_NAMES[power]}"
 
 
 def parse_duration(text: str) -> float:

@@ -26,6 +26,7 @@ def parse(text: str, *, raw: bool = False) -> dict[str, str]:
         ("  K=v  ", "v"),
         ("export K=v", "v"),
         ("K: v", "v"),
+        ("K =v", "v"),
         ("K=", ""),
         ("K=a b c", "a b c"),
         ("K=v # comment", "v"),

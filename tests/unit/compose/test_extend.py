@@ -134,6 +134,8 @@ def test_the_same_file_may_be_included_twice(project: Project) -> None:
             "include: [db.yaml]\nservices:\n  db: {image: b}\n",
             "services.db: is also defined by an included file, in db.yaml:1 (compose.yaml:3)",
         ),
+        ("include: [odd.yaml]\n", "servicez: unknown key (odd.yaml:2)"),
+        ("include: [own.yaml]\n", "x-wye: means nothing here (own.yaml:2)"),
         ("include: [none.yaml]\n", "none.yaml is not there (compose.yaml:1)"),
         ("include: [compose.yaml]\n", "includes more than 8 levels deep"),
         ("include: [{paths: x}]\n", "include[0].paths: unknown key (compose.yaml:1)"),
@@ -144,6 +146,8 @@ def test_the_same_file_may_be_included_twice(project: Project) -> None:
 )
 def test_what_cannot_be_included(project: Project, text: str, message: str) -> None:
     project.write("db.yaml", "services: {db: {image: a}}")
+    project.write("odd.yaml", "services: {x: {image: a}}\nservicez: {}\n")
+    project.write("own.yaml", "services: {x: {image: a}}\nx-wye: {fork: {egress: true}}\n")
     assert message in str(project.error(text))
 
 

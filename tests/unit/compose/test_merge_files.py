@@ -113,6 +113,11 @@ def test_reset_removes_and_override_replaces(project: Project) -> None:
     assert (web.environment, web.cap_add, web.labels, web.user) == ({"B": "1"}, (), {"b": "2"}, None)
 
 
+def test_reset_in_what_only_an_override_has(project: Project) -> None:
+    web = merged(project, "user: a", "deploy: {replicas: 2, resources: !reset {limits: {pids: 5}}}")
+    assert (web.replicas, web.limits.pids) == (2, None)
+
+
 def test_reset_in_a_first_file_removes_what_it_marks(project: Project) -> None:
     assert project.service("user: !reset a\nlabels: {a: 1, b: !reset 2}", judged=False).labels == {"a": "1"}
 

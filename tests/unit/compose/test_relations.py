@@ -67,7 +67,7 @@ def test_volumes_from(project: Project) -> None:
         """
   a: {image: i, volumes_from: ["b:ro"], volumes: ["own:/x"]}
   b: {image: i, volumes_from: [c], volumes: ["two:/x", "two:/y"]}
-  c: {image: i, volumes: ["three:/y", "three:/z"]}
+  c: {image: i, volumes: ["three:/y", "three:/z"], tmpfs: /t}
 volumes: {own: {}, two: {}, three: {}}
 """,
     )
@@ -117,8 +117,7 @@ def test_profiles(project: Project) -> None:
          'services.a.depends_on.b.condition: "service_ready" is not a condition (compose.yaml:2)', ...),
         ("  a: {image: i, depends_on: {b: {}}}\n", 'services.a.depends_on.b: "condition" is missing (compose.yaml:2)',
          None),
-        ("  a: {image: i, depends_on: {b: {condition: service_healthy}}}\n"
-         "  b: {image: i, healthcheck: {disable: true}}\n",
+        ("  a: {image: i, depends_on: {b: {condition: service_healthy}}}\n  b: {image: i, healthcheck: {test: [NONE]}}",
          "services.a.depends_on.b: waits for b to be healthy, and its healthcheck is disabled (compose.yaml:2)", None),
         ("  a: {image: i, volumes_from: ['container:x']}\n",
          "services.a.volumes_from[0]: names a container that is outside of the environment (compose.yaml:2)", ...),
