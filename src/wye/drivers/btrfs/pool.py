@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,6 +83,11 @@ class Pool:
         elif mode != "squota":
             advice = f"run 'btrfs quota disable {self.path}', then start wye again"
             found.append(("the pool has the old quotas, which make snapshots slow and give no limits to forks", advice))
+        found += [
+            (f"containers cannot reach the pool through {parent}", f"run 'chmod o+x {parent}'")
+            for parent in self.path.parents
+            if not parent.stat().st_mode & stat.S_IXOTH
+        ]
         if self._image is not None:
             device = loop.find(self._host, self._image)
             if device is not None and not loop.does_direct_io(device):
@@ -166,7 +172,7 @@ class Pool:
     def _alone(self) -> Iterator[None]:
         """No other thread or process opens or closes this pool meanwhile."""
         if self._image is not None:
-            self._host.make_directory("pool:make-directory", self._image.parent, mode=0o700)
+            self._host.make_directory("pool:make-directory", self._image.parent, mode=_MODE)
             lock = self._image.with_name(f"{self._image.name}.lock")
         elif self.path.is_dir():
             lock = self.path / ".lock"
@@ -224,12 +230,12 @@ class Pool:
                 except OperationFailed as error:
                     if error.errno == errno.ENOENT:
                         return
+                    if error.errno not in (errno.ENOTEMPTY, errno.EPERM):
+                        raise self._explained(error) from error
+                    if self._host.monotonic() > deadline:
+                        raise Conflict(f"the {noun} {name} is in use and cannot be deleted") from error
                     if error.errno == errno.ENOTEMPTY:
                         self._delete_nested(directory, name)
-                    elif error.errno != errno.EPERM:
-                        raise self._explained(error) from error
-                    elif self._host.monotonic() > deadline:
-                        raise Conflict(f"the {noun} {name} is being read and cannot be deleted") from error
                     else:
                         # `changes` is reading it, which takes milliseconds.
                         self._host.sleep(0.005)

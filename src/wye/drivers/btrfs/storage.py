@@ -39,11 +39,11 @@ class Mounted:
 
 def mounted_at(path: Path) -> Mounted | None:
     """What is mounted at `path`, the topmost if several are."""
-    found = None
+    found, wanted = None, os.path.realpath(path)
     for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
         left, _, right = line.partition(" - ")
         place = left.split(" ")[4]
-        if _ESCAPE.sub(lambda match: chr(int(match[1], 8)), place) == str(path):
+        if _ESCAPE.sub(lambda match: chr(int(match[1], 8)), place) == wanted:
             kind, source, options = right.split(" ")[:3]
             found = Mounted(kind, source, read_only="ro" in options.split(","))
     return found
