@@ -33,6 +33,12 @@ def test_first_refusal_of_a_batch_is_told(netlink: Netlink) -> None:
     assert "lo" in netlink.links()
 
 
+def test_more_requests_than_the_socket_has_room_for_answers(netlink: Netlink) -> None:
+    with pytest.raises(OSError, match="set link n0 up"):
+        netlink.send(*(raise_link(f"n{number}") for number in range(2000)))
+    assert "lo" in netlink.links()
+
+
 @pytest.mark.parametrize("value", [b"", b"a", b"abcd", b"abcde"])
 def test_attributes_are_padded_and_come_back(value: bytes) -> None:
     data = attribute(3, value) + attribute(4, 7) + attribute(5, "name")

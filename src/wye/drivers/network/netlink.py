@@ -14,12 +14,13 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 ROUTE, NETFILTER = 0, 12
 
 _ACK_CAPPED = (270, 10)  # SOL_NETLINK, NETLINK_CAP_ACK
+_BATCH = 64
 _ERROR, _DONE = 2, 3
 _REQUEST, _ACK, _DUMP, _EXCL, _CREATE, _REPLACE = 0x1, 0x4, 0x300, 0x200, 0x400, 0x100
 _NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _NEWROUTE, _DELROUTE = 16, 17, 18, 20, 24, 25
@@ -66,8 +67,14 @@ class Netlink:
         self._sequence = 0
 
     def send(self, *requests: Request) -> None:
-        """Carries out all requests, in order, in one system call. Raises OSError for the first that was refused;
-        those after it were tried all the same."""
+        """Carries out all requests, in order, in as few system calls as their answers have room for. Raises OSError
+        for the first that was refused; those after it were tried all the same."""
+        refused = [self._send(requests[n : n + _BATCH]) for n in range(0, len(requests), _BATCH)]
+        for error in refused:
+            if error is not None:
+                raise error
+
+    def _send(self, requests: Sequence[Request]) -> OSError | None:
         first = self._sequence + 1
         self._sequence += len(requests)
         self._socket.send(b"".join(_message(request, first + offset, _ACK) for offset, request in enumerate(requests)))
@@ -78,8 +85,7 @@ class Netlink:
             number, request = _error(body), requests[sequence - first]
             if number and number not in request.ignore and refused is None:
                 refused = OSError(number, os.strerror(number), request.what)
-        if refused is not None:
-            raise refused
+        return refused
 
     def link(self, name: str) -> Link:
         """Raises OSError (ENODEV)."""

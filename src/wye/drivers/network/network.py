@@ -102,6 +102,7 @@ class LinuxNetwork:
             self.detach(environment)
         self._register().remove_table()
         self.close()
+        self._slots.demolish(*map(self._slots.slot, self._slots.recall()))
         self._refuse_range(present=False)
         self._forwarding.restore(self._foreign_links())
         self._host.remove_tree("network:remove-directory", self._directory)
