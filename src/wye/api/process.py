@@ -108,11 +108,11 @@ class RemoteProcess:
         """Queues `data` for its stdin and sends what the socket takes now."""
         view = memoryview(data)
         for start in range(0, len(view), wire.FRAME_BYTES):
-            self._protocol.send_binary(b"\0" + view[start : start + wire.FRAME_BYTES])
+            self._send_stdin(b"\0" + view[start : start + wire.FRAME_BYTES])
         self.flush()
 
     def close_stdin(self) -> None:
-        self._protocol.send_binary(b"\0")
+        self._send_stdin(b"\0")
         self.flush()
 
     def resize(self, rows: int, columns: int) -> None:
@@ -124,7 +124,7 @@ class RemoteProcess:
     def close(self) -> None:
         """Ends the connection; a process that still runs is killed."""
         if self._socket.fileno() >= 0:
-            with contextlib.suppress(OSError):
+            if self._is_open:
                 self._protocol.send_close(1000)
                 self.flush()
             self._socket.close()
@@ -188,9 +188,19 @@ class RemoteProcess:
 
     # ------------------------------------------------------------ the protocol
 
+    @property
+    def _is_open(self) -> bool:
+        """Once the daemon has said goodbye nothing can be sent, and there is nobody to send it to."""
+        return self._protocol.state.name == "OPEN"
+
+    def _send_stdin(self, frame: bytes) -> None:
+        if self._is_open:
+            self._protocol.send_binary(frame)
+
     def _control(self, message: dict[str, int | Sequence[int]]) -> None:
-        self._protocol.send_text(json.dumps(message).encode())
-        self.flush()
+        if self._is_open:
+            self._protocol.send_text(json.dumps(message).encode())
+            self.flush()
 
     def _shake_hands(self, token: str | None) -> None:
         request = self._protocol.connect()

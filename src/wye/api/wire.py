@@ -25,7 +25,7 @@ FRAME_BYTES = 64 * 1024
 class Request(BaseModel):
     """What a client sends. Unknown fields are an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class View(BaseModel):

@@ -24,7 +24,7 @@ WorkingDirectory = Annotated[str | None, typer.Option("--workdir", "-w", help="I
 def exec_(
     context: typer.Context,
     environment: Environment,
-    command: Annotated[list[str], typer.Argument(metavar="COMMAND [ARGUMENT]...", help="What to run.")],
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="What to run.")],
     service: Service = None,
     env: Variables = None,
     user: User = None,

@@ -42,15 +42,22 @@ class Mishap(WyeError):
 
 
 class Calls:
-    """One per application. `stopping` is set when the daemon is about to stop: followers end then."""
+    """One per application. `stopping` is for threads and `stops` for the loop: set when the daemon is about to stop,
+    so that what would never end by itself ends."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.stopping = threading.Event()
+        self.stops = asyncio.Event()
         self._reads = ThreadPoolExecutor(_READS, "read")
         self._changes = ThreadPoolExecutor(_CHANGES, "change")
         self._followers = ThreadPoolExecutor(_FOLLOWERS, "follow")
         self._followed = threading.BoundedSemaphore(_FOLLOWERS)
+
+    def stop(self) -> None:
+        """Ends what follows. To be called in the loop."""
+        self.stopping.set()
+        self.stops.set()
 
     def close(self) -> None:
         """Takes no more calls. Verbs that have begun are finished."""

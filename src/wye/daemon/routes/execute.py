@@ -14,7 +14,6 @@ import errno
 import os
 import select
 import signal
-from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
@@ -25,7 +24,7 @@ from wye.api.values import complaint
 from wye.daemon.routes.calls import Calls, actor_of, calls_of
 from wye.daemon.routes.serving import DESCRIPTOR
 from wye.engine import execute
-from wye.errors import BadRequest, InvariantError, WyeError
+from wye.errors import BadRequest, InvariantError, Unavailable, WyeError
 from wye.interfaces import ExecProcess
 
 router = APIRouter(prefix="/v1")
@@ -107,7 +106,7 @@ class Pump:
             await self._calls.change(self._process.close)
             raise
         readers = [asyncio.create_task(self._output(*each)) for each in outputs.items()]
-        watchers = [asyncio.create_task(self._input(with_stdin)), asyncio.create_task(self._hangup())]
+        watchers = [asyncio.create_task(each) for each in (self._input(with_stdin), self._hangup(), self._stops())]
         try:
             await _until(ended, *readers, *watchers)
             self._end_output()
@@ -137,7 +136,7 @@ class Pump:
             try:
                 data = os.read(descriptor, wire.FRAME_BYTES)
             except BlockingIOError:
-                if not await self._ready(descriptor, self._loop.add_reader, self._loop.remove_reader):
+                if not await self._more(descriptor):
                     return
                 continue
             except OSError as error:
@@ -151,6 +150,19 @@ class Pump:
             await self._socket.send_bytes(head + data)
             # Where both ends are fast nothing above ever waits, and others must have their turn.
             await asyncio.sleep(0)
+
+    async def _more(self, descriptor: int) -> bool:
+        """Waits for more output. False if the process has ended and none came soon."""
+        ready: asyncio.Future[bool] = self._loop.create_future()
+        self._waiting.add(ready)
+        if self._over:
+            self._loop.call_later(_LAST_OUTPUT_S, _resolve, ready, False)
+        self._loop.add_reader(descriptor, _resolve, ready, True)
+        try:
+            return await ready
+        finally:
+            self._loop.remove_reader(descriptor)
+            self._waiting.discard(ready)
 
     def _end_output(self) -> None:
         """The process has ended, and what it wrote is in the pipes. Something that it left behind may hold them
@@ -184,11 +196,19 @@ class Pump:
             try:
                 data = data[os.write(self._process.stdin, data) :]
             except BlockingIOError:
-                await self._ready(self._process.stdin, self._loop.add_writer, self._loop.remove_writer)
+                await self._writable(self._process.stdin)
             except OSError as error:
                 if error.errno not in (errno.EPIPE, errno.EIO):
                     raise
                 self._stdin_open = False
+
+    async def _writable(self, descriptor: int) -> None:
+        ready: asyncio.Future[bool] = self._loop.create_future()
+        self._loop.add_writer(descriptor, _resolve, ready, True)
+        try:
+            await ready
+        finally:
+            self._loop.remove_writer(descriptor)
 
     async def _control(self, text: str) -> None:
         try:
@@ -207,6 +227,10 @@ class Pump:
             self._stdin_open = False
             self._process.close_stdin()
 
+    async def _stops(self) -> None:
+        await self._calls.stops.wait()
+        raise Unavailable("the daemon stops, and with it the process", hint="services go on; ask again in a moment")
+
     async def _hangup(self) -> None:
         """Raises WebSocketDisconnect when the client's end of the connection is closed. `_input` alone would not
         notice while it waits for the process to read. An epoll of its own: the event loop's watches for data."""
@@ -215,23 +239,13 @@ class Pump:
             return
         with select.epoll() as hangup:
             hangup.register(extension["fd"], select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR)
-            await self._ready(hangup.fileno(), self._loop.add_reader, self._loop.remove_reader)
-            raise WebSocketDisconnect(1006)
-
-    # ------------------------------------------------------------ waiting
-
-    async def _ready(self, descriptor: int, add: Callable[..., None], remove: Callable[[int], bool]) -> bool:
-        """Waits until `descriptor` is ready. False if the process ended first, and `_end_output` gave it up."""
-        ready: asyncio.Future[bool] = self._loop.create_future()
-        add(descriptor, _resolve, ready, True)
-        self._waiting.add(ready)
-        if self._over:
-            self._loop.call_later(_LAST_OUTPUT_S, _resolve, ready, False)
-        try:
-            return await ready
-        finally:
-            self._waiting.discard(ready)
-            remove(descriptor)
+            gone: asyncio.Future[bool] = self._loop.create_future()
+            self._loop.add_reader(hangup.fileno(), _resolve, gone, True)
+            try:
+                await gone
+            finally:
+                self._loop.remove_reader(hangup.fileno())
+        raise WebSocketDisconnect(1006)
 
 
 def _resolve(waiting: asyncio.Future[bool], value: bool) -> None:

@@ -35,6 +35,9 @@ DESCRIPTOR = "wye.descriptor"
 _HEADER_LIMIT_BYTES = 64 * 1024
 _KEEP_ALIVE_S = 75
 _BACKLOG = 512
+_FAREWELL_S = 0.05
+"""For those who follow to be told why it ends."""
+_STUCK_S = 1.0
 _FRAME_LIMIT_BYTES = 1 << 20
 
 
@@ -117,7 +120,8 @@ class Server(uvicorn.Server):
         self._on_start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._application.state.calls.stopping.set()
+        self._application.state.calls.stop()
+        await asyncio.sleep(_FAREWELL_S)
         await super().shutdown(sockets)
 
     @contextlib.contextmanager
@@ -143,16 +147,33 @@ class Http(H11Protocol):
         super().connection_made(transport)
         self.client = _peer(transport) or self.client
 
+    def shutdown(self) -> None:
+        super().shutdown()
+        _abort_if_stuck(self.transport, self.loop)
+
 
 class Web(WebSocketsSansIOProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.client = _peer(transport) or self.client
 
+    def shutdown(self) -> None:
+        super().shutdown()
+        _abort_if_stuck(self.transport, self.loop)
+
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
         if not self.handshake_complete:
             self.scope["extensions"][DESCRIPTOR] = {"fd": self.transport.get_extra_info("socket").fileno()}
+
+
+def _abort_if_stuck(transport: Any, loop: asyncio.AbstractEventLoop, before: int = 0) -> None:
+    """Ends the connection of a client that reads nothing, so that it cannot hold up the daemon's end."""
+    left = transport.get_write_buffer_size()
+    if left and left == before:
+        transport.abort()
+    elif left or not transport.is_closing():
+        loop.call_later(_STUCK_S, _abort_if_stuck, transport, loop, left)
 
 
 def _peer(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
