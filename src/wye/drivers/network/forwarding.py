@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from wye.drivers.network.namespaces import set_kernel
+from wye.drivers.network.namespaces import set_ipv4
 from wye.host import Host
 
 _SWITCH = Path("/proc/sys/net/ipv4/ip_forward")
@@ -45,15 +45,14 @@ class Forwarding:
         return guard.links
 
     def enable(self) -> None:
-        """Repeated for each environment: another daemon, or somebody's sysctl, may have turned it off meanwhile."""
         if _SWITCH.read_text().strip() == "0":
-            set_kernel(self._host, "network:forward", {"ipv4/ip_forward": "1"})
+            set_ipv4(self._host, "network:forward", {"ip_forward": "1"})
 
     def restore(self, links: frozenset[str]) -> None:
         """Turns it off again if we turned it on and nobody came since who may rely on it."""
         remembered = self._read()
         if remembered is not None and links - {"lo"} <= remembered:
-            set_kernel(self._host, "network:stop-forwarding", {"ipv4/ip_forward": "0"})
+            set_ipv4(self._host, "network:stop-forwarding", {"ip_forward": "0"})
         self._path.unlink(missing_ok=True)
 
     def _read(self) -> frozenset[str] | None:

@@ -71,19 +71,22 @@ def forget(host: Host, path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def set_kernel(host: Host, label: str, settings: Mapping[str, str]) -> None:
-    """Writes below /proc/sys/net, in the calling thread's namespace. What a kernel without IPv6 lacks is skipped."""
+def set_ipv4(host: Host, label: str, settings: Mapping[str, str]) -> None:
+    """Writes below /proc/sys/net/ipv4, in the calling thread's namespace.
+
+    Finding that directory takes as many steps as there are namespaces in which somebody has looked (they all hang in
+    one hash chain: 0.3 ms with 5,000), so it is done once for all settings."""
     host.at(label)
-    for name, value in settings.items():
+    try:
+        directory = os.open("/proc/sys/net/ipv4", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            descriptor = os.open(f"/proc/sys/net/{name}", os.O_WRONLY | os.O_CLOEXEC)
-        except FileNotFoundError as error:
-            if name.startswith("ipv6/"):
-                continue
-            raise host.failure(label, f"set net/{name}", error) from error
-        try:
-            os.write(descriptor, value.encode())
-        except OSError as error:
-            raise host.failure(label, f"set net/{name}", error) from error
+            for name, value in settings.items():
+                descriptor = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
+                try:
+                    os.write(descriptor, value.encode())
+                finally:
+                    os.close(descriptor)
         finally:
-            os.close(descriptor)
+            os.close(directory)
+    except OSError as error:
+        raise host.failure(label, "set " + ", ".join(settings), error) from error

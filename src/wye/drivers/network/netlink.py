@@ -14,10 +14,12 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 ROUTE, NETFILTER = 0, 12
+FORWARDING, ACCEPT_REDIRECTS, ROUTE_LOCALNET = 1, 4, 26
+"""Settings of a link, for `set_ipv4`."""
 
 _ACK_CAPPED = (270, 10)  # SOL_NETLINK, NETLINK_CAP_ACK
 _BATCH = 64
@@ -33,7 +35,8 @@ _DOOMED = 0x77796521
 """A link group, a number that nobody chooses by chance."""
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MASTER, _IFLA_OPERSTATE, _IFLA_LINKINFO = 1, 3, 10, 16, 18
-_IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_TX_QUEUES, _IFLA_RX_QUEUES = 27, 28, 31, 32
+_IFLA_AF_SPEC, _IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_TX_QUEUES, _IFLA_RX_QUEUES = 26, 27, 28, 31, 32
+_INET6_ADDRESS_MODE = 8
 _LAST_METRIC = 0xFFFFFFFF
 _UNREACHABLE, _UNICAST, _TABLE_MAIN, _PROTOCOL_BOOT, _SCOPE_UNIVERSE = 7, 1, 254, 3, 0
 
@@ -134,14 +137,14 @@ class Netlink:
 
 
 def bridge(name: str, mac: bytes) -> Request:
-    """A bridge, up, that forwards at once and does not look into multicast."""
+    """A bridge that forwards at once and does not look into multicast."""
     kind = attribute(1, "bridge") + attribute(2, attribute(5, 0) + attribute(23, b"\0"))
-    return _new_link(name, attribute(_IFLA_ADDRESS, mac) + attribute(_IFLA_LINKINFO, kind), up=True)
+    return _new_link(name, attribute(_IFLA_ADDRESS, mac) + attribute(_IFLA_LINKINFO, kind))
 
 
 def veth(name: str, *, peer: str, namespace: int, mac: bytes = b"", master: int = 0) -> Request:
-    """A pair: `name` here and up, `peer` in the namespace behind the descriptor and down. One queue each:
-    the default is one for every possible CPU."""
+    """A pair: `name` here, `peer` in the namespace behind the descriptor. One queue each: the default is one for
+    every possible CPU."""
     one_queue = attribute(_IFLA_TX_QUEUES, 1) + attribute(_IFLA_RX_QUEUES, 1)
     other = _link() + attribute(_IFLA_IFNAME, peer) + attribute(_IFLA_NET_NS_FD, namespace) + one_queue
     if mac:
@@ -150,7 +153,21 @@ def veth(name: str, *, peer: str, namespace: int, mac: bytes = b"", master: int 
     attributes_ = one_queue + attribute(_IFLA_LINKINFO, kind)
     if master:
         attributes_ += attribute(_IFLA_MASTER, master)
-    return _new_link(name, attributes_, up=True)
+    return _new_link(name, attributes_)
+
+
+def set_ipv4(name: str, settings: Mapping[int, int]) -> Request:
+    """What is below /proc/sys/net/ipv4/conf/NAME, by number, without a walk there."""
+    configuration = b"".join(attribute(number, value) for number, value in settings.items())
+    body = _link() + attribute(_IFLA_IFNAME, name) + _nested(_IFLA_AF_SPEC, _nested(2, _nested(1, configuration)))
+    return Request(f"set up link {name}", _NEWLINK, 0, body)
+
+
+def no_ipv6(name: str) -> Request:
+    """The link gives itself no IPv6 address, as it would do when it comes up. Kernels without IPv6 agree."""
+    no_address = attribute(_INET6_ADDRESS_MODE, b"\1")
+    body = _link() + attribute(_IFLA_IFNAME, name) + _nested(_IFLA_AF_SPEC, _nested(10, no_address))
+    return Request(f"set link {name} without ipv6", _NEWLINK, 0, body, frozenset({errno.EAFNOSUPPORT}))
 
 
 def raise_link(name: str) -> Request:
@@ -270,8 +287,8 @@ def _link() -> bytes:
     return _LINK.pack(0, 0, 0, 0, 0, 0)
 
 
-def _new_link(name: str, more: bytes, *, up: bool) -> Request:
-    body = _LINK.pack(0, 0, 0, 0, _UP if up else 0, _UP if up else 0) + attribute(_IFLA_IFNAME, name) + more
+def _new_link(name: str, more: bytes) -> Request:
+    body = _link() + attribute(_IFLA_IFNAME, name) + more
     return Request(f"make link {name}", _NEWLINK, _CREATE | _EXCL, body)
 
 

@@ -156,7 +156,6 @@ class LinuxNetwork:
 
     def _take(self, environment: EnvironmentId, shape: NetworkShape, egress: tuple[str, ...]) -> Slot:
         """A slot of that shape becomes the environment's: by its record, which is written last."""
-        self._forwarding.enable()
         number = self._warm.take(shape)
         slot = self._build(shape) if number is None else self._slots.slot(number)
         record = replace(fresh(environment, slot.address, shape), egress=egress)
@@ -192,6 +191,7 @@ class LinuxNetwork:
         self._chores.put(self._demolish_doomed)
 
     def _build(self, shape: NetworkShape) -> Slot:
+        self._forwarding.enable()
         slot = self._slots.claim()
         try:
             self._wiring.build(slot, fresh(_NOBODY, slot.address, shape))

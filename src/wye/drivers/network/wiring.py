@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 
 from wye.drivers.network import namespaces, netlink, rules
-from wye.drivers.network.netlink import Link, Netlink
+from wye.drivers.network.netlink import Link, Netlink, Request
 from wye.drivers.network.nftables import Nftables
 from wye.drivers.network.record import Record
 from wye.drivers.network.slots import Slot
@@ -25,9 +25,7 @@ from wye.host import Host
 
 SERVICE_LINK = "eth0"
 
-_EVERYWHERE = {"ipv6/conf/default/disable_ipv6": "1"}
-_ROUTER = {**_EVERYWHERE, "ipv4/ip_forward": "1", "ipv4/conf/all/send_redirects": "0"}
-_SERVICE = {**_EVERYWHERE, "ipv4/ip_unprivileged_port_start": "0", "ipv4/ping_group_range": "0 2147483647"}
+_SERVICE = {"ip_unprivileged_port_start": "0", "ping_group_range": "0 2147483647"}
 _LOOPBACK = netlink.raise_link("lo")
 
 
@@ -86,7 +84,6 @@ class Wiring:
     def _build_inside(self, slot: Slot, record: Record, outside: int) -> Netlink:
         """All but the host's end of the uplink. Returns a socket of the router's namespace."""
         namespaces.make(self._host, slot.router)
-        namespaces.set_kernel(self._host, "network:router-settings", _ROUTER)
         sets = rules.change(rules.ROUTER_TABLE, frozenset(), record.router_elements())
         self._rule("network:router-rules", rules.router_rules() + sets)
         with ExitStack() as undo:
@@ -97,6 +94,8 @@ class Wiring:
                 _LOOPBACK,
                 netlink.bridge(rules.BRIDGE, hardware_address(record.shape.gateway)),
                 netlink.veth(rules.UPLINK, peer=slot.link, namespace=outside),
+                *_raise_in_router(rules.BRIDGE),
+                *_raise_in_router(rules.UPLINK),
             )
             bridge, uplink = (self._link(router, name).index for name in (rules.BRIDGE, rules.UPLINK))
             self._send(
@@ -119,21 +118,19 @@ class Wiring:
         with ExitStack() as undo:
             for replica, _ in added:
                 namespaces.make(self._host, slot.service(replica))
-                namespaces.set_kernel(self._host, "network:service-settings", _SERVICE)
+                namespaces.set_ipv4(self._host, "network:service-settings", _SERVICE)
                 sockets.append(undo.enter_context(closing(Netlink())))
                 descriptors.append(namespaces.current())
                 undo.callback(os.close, descriptors[-1])
             master = self._link(router, rules.BRIDGE).index
-            pairs = [
-                netlink.veth(
-                    _port(record.links[replica]),
-                    peer=SERVICE_LINK,
-                    namespace=descriptor,
-                    mac=hardware_address(address),
-                    master=master,
-                )
-                for (replica, address), descriptor in zip(added, descriptors, strict=True)
-            ]
+            pairs: list[Request] = []
+            for (replica, address), descriptor in zip(added, descriptors, strict=True):
+                port, mac = _port(record.links[replica]), hardware_address(address)
+                pairs += [
+                    netlink.veth(port, peer=SERVICE_LINK, namespace=descriptor, mac=mac, master=master),
+                    netlink.no_ipv6(port),
+                    netlink.raise_link(port),
+                ]
             self._send(router, "network:service-links", *pairs)
             for (_, address), inside in zip(added, sockets, strict=True):
                 link = self._link(inside, SERVICE_LINK).index
@@ -141,6 +138,7 @@ class Wiring:
                     inside,
                     "network:service-addresses",
                     _LOOPBACK,
+                    netlink.no_ipv6(SERVICE_LINK),
                     netlink.address(link, address, _prefix_length(record)),
                     netlink.raise_link(SERVICE_LINK),
                     netlink.default_route(record.shape.gateway, link),
@@ -152,17 +150,12 @@ class Wiring:
     def _raise_uplink(self, slot: Slot) -> None:
         """`route_localnet` lets connections from 127.0.0.1 leave by this link and their replies come back; what
         else bears such an address is dropped by the rules before routing."""
-        settings = {
-            f"ipv6/conf/{slot.link}/disable_ipv6": "1",
-            f"ipv4/conf/{slot.link}/route_localnet": "1",
-            f"ipv4/conf/{slot.link}/send_redirects": "0",
-            f"ipv4/conf/{slot.link}/accept_redirects": "0",
-        }
-        namespaces.set_kernel(self._host, "network:uplink-settings", settings)
         with closing(Netlink()) as outside:
             self._send(
                 outside,
                 "network:raise-uplink",
+                netlink.no_ipv6(slot.link),
+                netlink.set_ipv4(slot.link, {netlink.ROUTE_LOCALNET: 1, netlink.ACCEPT_REDIRECTS: 0}),
                 netlink.address(self._link(outside, slot.link).index, slot.host_address, 31),
                 netlink.raise_link(slot.link),
             )
@@ -182,7 +175,7 @@ class Wiring:
             self._host.at(label)
             nftables.run(text)
 
-    def _send(self, socket: Netlink, label: str, *requests: netlink.Request) -> None:
+    def _send(self, socket: Netlink, label: str, *requests: Request) -> None:
         if not requests:
             return
         self._host.at(label)
@@ -207,6 +200,10 @@ def _router_change(old: Record, new: Record) -> str:
     if old.settled:
         return rules.change(rules.ROUTER_TABLE, old.router_elements(), new.router_elements())
     return rules.empty_router_sets() + rules.change(rules.ROUTER_TABLE, frozenset(), new.router_elements())
+
+
+def _raise_in_router(name: str) -> list[Request]:
+    return [netlink.no_ipv6(name), netlink.set_ipv4(name, {netlink.FORWARDING: 1}), netlink.raise_link(name)]
 
 
 def _port(number: int) -> str:
