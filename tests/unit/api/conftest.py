@@ -137,7 +137,7 @@ class LocalRuntime:
             assert popen.stdout is not None
             with popen.stdout as stream:
                 for line in stream:
-                    kept.append(LogLine(at=time.time(), stream="stdout", text=line.decode().rstrip("\n")))  # noqa: PERF401
+                    kept.append(LogLine(at=time.time(), stream="stdout", text=line.decode().rstrip("\n")))
 
         threading.Thread(target=read, daemon=True).start()
         return container
@@ -288,10 +288,10 @@ services:
 """
 
 
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
+@contextlib.contextmanager
+def serving(root: Path) -> Iterator[Served]:
     host, runtime, images, events, store = Host(), LocalRuntime(), LocalImages(), Events(), MemoryStore()
-    volumes = MemoryVolumes(tmp_path / "pool")
+    volumes = MemoryVolumes(root / "pool")
     volumes.open()
     supervisor = ThreadSupervisor(host, runtime, events.emit)
     doors = HostDoors(host, first=30200, last=30399)
@@ -311,7 +311,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     tcp = listen_tcp("127.0.0.1", 0)
     ready = threading.Event()
     server = Server(application(engine, token=TOKEN), started=ready.set)
-    listeners = [listen_unix(tmp_path / "wye.sock"), tcp]
+    listeners = [listen_unix(root / "wye.sock"), tcp]
     address = f"http://127.0.0.1:{tcp.getsockname()[1]}"
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=listeners)), daemon=True)
     thread.start()
@@ -322,21 +322,38 @@ def served(tmp_path: Path) -> Iterator[Served]:
         thread.join(20)
         assert not thread.is_alive()
 
-    client = connect(f"unix://{tmp_path / 'wye.sock'}")
-    directory = tmp_path / "project"
-    directory.mkdir()
+    client = connect(f"unix://{root / 'wye.sock'}")
     try:
-        yield Served(client, engine, runtime, images, tmp_path / "wye.sock", address, directory, stop)
+        yield Served(client, engine, runtime, images, root / "wye.sock", address, root, stop)
     finally:
         client.close()
         images.gate.set()
         stop()
         for container in list(runtime.running):
             runtime.delete(container)
-        for each in runtime.execs:
-            each.signal(signal.SIGKILL)
         supervisor.close()
         doors.close()
+
+
+@pytest.fixture(scope="module")
+def module_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(tmp_path_factory.mktemp("served")) as found:
+        yield found
+
+
+@pytest.fixture
+def served(module_server: Served, tmp_path: Path) -> Iterator[Served]:
+    """A daemon with no environments."""
+    module_server.directory = tmp_path
+    module_server.runtime.execs.clear()
+    try:
+        yield module_server
+    finally:
+        module_server.images.gate.set()
+        for process in module_server.runtime.execs:
+            process.signal(signal.SIGKILL)
+        for environment in module_server.client.environments():
+            module_server.client.discard(environment.name, confirm_production=True)
 
 
 @pytest.fixture
@@ -344,3 +361,11 @@ def shop(served: Served) -> Served:
     """Production of a small project, up."""
     served.up(COMPOSE)
     return served
+
+
+@pytest.fixture
+def own_shop(tmp_path: Path) -> Iterator[Served]:
+    """The same with a daemon of its own, for who stops it."""
+    with serving(tmp_path) as found:
+        found.up(COMPOSE)
+        yield found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 
 from wye.api import wire
 from wye.api.process import RemoteProcess
+from wye.api.transport import Address
 from wye.errors import BadRequest, NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -35,6 +37,12 @@ def alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def vanish(process: RemoteProcess) -> None:
+    """What the kernel does for a client that is killed."""
+    with socket.socket(fileno=os.dup(process.fileno())) as connection:
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def test_output_and_exit_code(shop: Served) -> None:
@@ -140,7 +148,7 @@ def test_a_client_that_vanishes_takes_its_process_with_it(shop: Served, command:
     process = shop.client.exec_stream("production", command, stdin=True)
     wait_until(lambda: bool(shop.runtime.execs))
     pid = shop.runtime.execs[-1].pid
-    process._socket.close()
+    vanish(process)
     wait_until(lambda: not alive(pid))
 
 
@@ -152,7 +160,7 @@ def test_a_client_that_vanishes_while_its_input_is_not_read(shop: Served) -> Non
         process.write(bytes(wire.FRAME_BYTES))
     assert process.pending_bytes, "the daemon took input without end"
     pid = shop.runtime.execs[-1].pid
-    process._socket.close()
+    vanish(process)
     wait_until(lambda: not alive(pid))
 
 
@@ -203,26 +211,26 @@ def test_many_at_once_do_not_hold_each_other_up(shop: Served) -> None:
 
 def test_a_first_message_that_makes_no_sense(shop: Served) -> None:
     request = wire.ExecRequest(argv=("true",)).model_copy(update={"argv": ()})
-    with RemoteProcess(shop.client._transport.address, None, "production", request) as process:
-        with pytest.raises(BadRequest, match="argv"):
-            process.communicate()
+    process = RemoteProcess(Address(path=str(shop.socket)), None, "production", request)
+    with process, pytest.raises(BadRequest, match="argv"):
+        process.communicate()
 
 
 @pytest.mark.parametrize("command", [["sleep", "1000"], ["yes"]])
 def test_a_client_that_neither_reads_nor_goes_does_not_hold_up_the_daemons_end(
-    shop: Served, command: list[str]
+    own_shop: Served, command: list[str]
 ) -> None:
-    process = shop.client.exec_stream("production", command, stdin=True)
+    process = own_shop.client.exec_stream("production", command, stdin=True)
     process.write(bytes(4 * MEBIBYTE))
-    shop.stop()
+    own_shop.stop()
     process.close()
 
 
-def test_stopping_the_daemon_ends_what_follows_it(shop: Served) -> None:
-    process = shop.client.exec_stream("production", ["sleep", "1000"])
-    wait_until(lambda: bool(shop.runtime.execs))
-    pid = shop.runtime.execs[-1].pid
-    shop.stop()
+def test_stopping_the_daemon_ends_what_follows_it(own_shop: Served) -> None:
+    process = own_shop.client.exec_stream("production", ["sleep", "1000"])
+    wait_until(lambda: bool(own_shop.runtime.execs))
+    pid = own_shop.runtime.execs[-1].pid
+    own_shop.stop()
     with pytest.raises(Unavailable, match="the daemon stops"):
         list(process)
     wait_until(lambda: not alive(pid))
