@@ -1,12 +1,15 @@
 """The demo that bin/demo runs: real parts, a daemon of its own, figures of this very run.
 
-Its daemon keeps everything below /var/lib/wye-demo and /run/wye-demo, so that it meets no other one.
+Its daemon keeps everything below /var/lib/wye-demo, /run/wye-demo and /var/log/wye-demo, so that it meets no other one.
+`--svg FILE` also draws what was printed; docs/demo.svg was made that way, in a second run, when images were there.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import re
 import shutil
 import signal
 import statistics
@@ -21,12 +24,15 @@ from pathlib import Path
 
 import psycopg
 import redis
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
-from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 import wye
 from wye.api.wire import EnvironmentView, Progress
+from wye.cli.progress import describe
+from wye.cli.words import count, size
 from wye.errors import WyeError
 
 ROOT = Path("/var/lib/wye-demo")
@@ -46,7 +52,7 @@ SETTINGS = {
 }
 FORK = "agent-1"
 
-console = Console(highlight=False)
+console = Console(highlight=False, record=True)
 taken: list[tuple[str, float]] = []
 
 
@@ -199,24 +205,29 @@ def ask_everything(ports: dict[str, int]) -> dict[str, str]:
     """What an environment says of itself, over all three doors."""
     answers = {}
     try:
-        answers["HTTP /orders"] = get(f"http://127.0.0.1:{ports['web/8000/tcp']}/orders")
+        counts = json.loads(get(f"http://127.0.0.1:{ports['web/8000/tcp']}/orders"))
+        answers["HTTP"] = f"{counts['orders']:,} orders"
     except OSError as error:
-        answers["HTTP /orders"] = f"[red]{error}[/red]"
+        answers["HTTP"] = f"[red]{error}[/red]"
     try:
         with psycopg.connect(dsn(ports["db/5432/tcp"]), autocommit=True) as connection:
-            (count,) = connection.execute("select count(*) from orders").fetchone() or (None,)
-            answers["SQL orders"] = f"{count:,} rows"
+            (orders,) = connection.execute("select count(*) from orders").fetchone() or (0,)
+            answers["SQL"] = f"{orders:,} orders"
     except psycopg.Error as error:
-        answers["SQL orders"] = f"[red]{str(error).splitlines()[0]}[/red]"
+        answers["SQL"] = f"[red]{str(error).splitlines()[0]}[/red]"
     try:
-        answers["Redis keys"] = str(redis.Redis(port=ports["cache/6379/tcp"]).dbsize())
+        answers["Redis"] = f"{redis.Redis(port=ports['cache/6379/tcp']).dbsize()} keys"
     except redis.RedisError as error:
-        answers["Redis keys"] = f"[red]{error}[/red]"
+        answers["Redis"] = f"[red]{error}[/red]"
     return answers
 
 
-def show_answers(title: str, columns: dict[str, dict[str, str]]) -> None:
-    table = Table(title=title, title_justify="left")
+def plain_table(*, header: bool) -> Table:
+    return Table(box=None, show_header=header, header_style="bold cyan", padding=(0, 2))
+
+
+def show_answers(columns: dict[str, dict[str, str]]) -> None:
+    table = plain_table(header=True)
     table.add_column("")
     for name in columns:
         table.add_column(name)
@@ -238,10 +249,10 @@ def wait_for(ports: dict[str, int]) -> None:
 
 
 AGENT = [
-    ("drop a table", None, "PGPASSWORD=shop psql -q -h db -U shop shop -c 'drop table orders cascade'"),
+    ("drop a table", None, "psql -q -h db -U shop shop -c 'drop table orders cascade'"),
     ("empty the cache", None, "redis-cli -h cache flushall"),
-    ("delete the app", "web", "rm -rf /app/*; ls -A /app | wc -l"),
-    ("kill every process of the worker", "worker", "kill -9 -1"),
+    ("delete the app", "web", "rm -rf /app/*"),
+    ("kill the database's processes", "db", "kill -9 -1"),
 ]
 
 
@@ -250,35 +261,39 @@ def ports_of(environment: EnvironmentView) -> dict[str, int]:
 
 
 def up(client: wye.Client) -> dict[str, int]:
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
 
     def progress(news: Progress) -> None:
-        line = f"{news.step} {news.subject}"
-        if sys.stderr.isatty():
+        key = (news.step, news.subject)
+        if console.is_terminal:
+            line = Text(describe(news))
+            line.truncate(console.width - 4, overflow="ellipsis")
             status.update(line)
-        elif line not in seen:
-            seen.add(line)
-            console.print(f"  [dim]{line}[/dim]")
+        elif key not in seen:
+            seen.add(key)
+            print(f"  {describe(news)}", flush=True)
 
     with console.status("up") as status:
-        result = client.up("production", directory=str(SHOP), environment={**os.environ, **PORTS}, progress=progress)
+        result = client.up(SHOP, environment={**os.environ, **PORTS}, progress=progress)
     for notice in result.notices:
-        console.print(f"  [dim]{notice}[/dim]")
+        console.print(f"  [dim]{notice.replace(f'{SHOP}/', './')}[/dim]")
     return ports_of(result.environment)
 
 
 def destroy(client: wye.Client) -> None:
+    table = plain_table(header=False)
     for what, service, command in AGENT:
-        done = client.exec(FORK, ["sh", "-c", command], service=service)
-        console.print(f"  agent: {what:34} [dim]{command}[/dim] → {done.exit_code}")
+        done = client.exec(FORK, ["sh", "-c", command], service=service, env={"PGPASSWORD": "shop"})
+        table.add_row(what, f"[dim]{command}[/dim]", f"exit {done.exit_code}")
+    console.print(table)
 
 
 def show_diff(client: wye.Client) -> None:
     changes = client.diff(FORK)
     for place in changes.places:
         console.print(
-            f"  {place.place} ({place.kind}): {place.added} files added, {place.removed} removed, "
-            f"{place.modified} changed, {place.changed_bytes / 1024:,.0f} KiB"
+            f"  {place.place} ({place.kind}): {count(place.added, 'file')} added, {place.removed} removed, "
+            f"{place.modified} changed, {size(place.changed_bytes)}"
         )
     for file in changes.files[:12]:
         mark = {"added": "[green]A[/green]", "removed": "[red]D[/red]", "modified": "[yellow]M[/yellow]"}[file.change]
@@ -301,15 +316,16 @@ def story(client: wye.Client) -> None:
         say(f"wye fork production {FORK}")
         with timed("fork, until every service was started"):
             forked = client.fork("production", FORK)
-        with timed("… until it answered HTTP, SQL and Redis"):
+        taken.append(("  of that: " + ", ".join(f"{k} {1000 * v:.0f} ms" for k, v in forked.steps.items()), 0.0))
+        with timed("then, until it answered HTTP, SQL and Redis"):
             fork = ports_of(forked.environments[0])
             wait_for(fork)
-        taken.insert(1, ("  of that: " + ", ".join(f"{k} {1000 * v:.0f} ms" for k, v in forked.steps.items()), 0.0))
-        show_answers("the same answers", {"production": ask_everything(production), FORK: ask_everything(fork)})
+        show_answers({FORK: ask_everything(fork), "production, meanwhile": ask_everything(production)})
         say(f"An agent goes to work in {FORK}")
         with timed("the agent's work"):
             destroy(client)
-        show_answers("afterwards", {"production": ask_everything(production), FORK: ask_everything(fork)})
+        console.print()
+        show_answers({FORK: ask_everything(fork), "production, meanwhile": ask_everything(production)})
         say(f"wye diff {FORK}")
         with timed("diff"):
             show_diff(client)
@@ -319,34 +335,47 @@ def story(client: wye.Client) -> None:
         gone_at = time.monotonic()
         time.sleep(1)
         after = ask_everything(production)
-    show_answers("production", {"before": before, "after": after})
+    say("Production")
+    show_answers({"before the fork": before, "after all this": after})
     verdict(witness, fork_at, gone_at)
 
 
 def verdict(witness: Witness, fork_at: float, gone_at: float) -> None:
-    table = Table(title="how long each step took", title_justify="left")
+    say("How long each step took, in ms")
+    table = plain_table(header=False)
     table.add_column("step")
     table.add_column("ms", justify="right")
     for name, seconds in taken:
         table.add_row(name, f"{1000 * seconds:,.0f}" if seconds else "")
     console.print(table)
     asked = witness.count(fork_at, gone_at)
-    lines = [f"{asked} questions to production meanwhile, {len(witness.failures)} failed"]
+    say("Did production notice?")
+    lines = [f"  {asked} questions to it meanwhile, {len(witness.failures)} failed"]
     for name in witness.answers:
         before, during = witness.p99_ms(name, 0, fork_at), witness.p99_ms(name, fork_at, gone_at)
-        lines.append(f"p99 {name:6} before {before:6.1f} ms   during {during:6.1f} ms")
-    console.print(Panel("\n".join(lines), title="did production notice?", expand=False))
+        lines.append(f"  {name:6} p99 before {before:6.1f} ms, meanwhile {during:6.1f} ms")
+    console.print("\n".join(lines))
     if witness.failures:
         console.print("\n".join(witness.failures[:5]))
         raise SystemExit(1)
 
 
+def draw(file: Path) -> None:
+    """What was printed, as a picture that fetches nothing."""
+    form = re.sub(r"\s*@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    console.save_svg(str(file), title="bin/demo", code_format=form, unique_id="demo")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clean", action="store_true", help="remove all that the demo made")
-    if parser.parse_args().clean:
+    parser = argparse.ArgumentParser(prog="bin/demo", description="A shop, its fork, and an agent that destroys it.")
+    parser.add_argument("--clean", action="store_true", help="remove all that the demo made; Debian packages stay")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="also draw what is printed, as SVG")
+    options = parser.parse_args()
+    if options.clean:
         clean()
         return
+    if options.svg is not None:
+        console.width = 110
     client = start_daemon()
     try:
         story(client)
@@ -359,6 +388,8 @@ def main() -> None:
         f"\nproduction goes on. Look around: [bold]WYE_SOCKET={RUN}/wye.sock bin/wye ps[/bold]"
         "\nRemove everything: [bold]bin/demo --clean[/bold]"
     )
+    if options.svg is not None:
+        draw(options.svg)
 
 
 if __name__ == "__main__":
