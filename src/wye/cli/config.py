@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from wye.cli import words
 from wye.cli.session import Json, note, say, session_of
 from wye.cli.up import Directory, EnvFile, Files, Lenient, Profiles, Project
 
@@ -34,7 +35,7 @@ def config(
 
     def render() -> None:
         for notice in result.notices:
-            note(f"note: {notice}")
+            note(f"note: {words.harmless(notice)}")
         say(json.dumps(result.spec, indent=2, ensure_ascii=False))
 
     session.show(result, render)

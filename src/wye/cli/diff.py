@@ -12,7 +12,7 @@ from rich.text import Text
 from wye.api import wire
 from wye.cli import words
 from wye.cli.session import Environment, Json, quote_json, session_of
-from wye.cli.tables import harmless, show
+from wye.cli.tables import show
 
 _LETTERS = {"added": ("A", "green"), "removed": ("D", "red"), "modified": ("M", "yellow")}
 
@@ -60,7 +60,7 @@ def stat_lines(result: wire.DiffResult) -> Iterator[Text]:
         counted.setdefault(file.place, Counter()).update([file.change])
     for where, changes in counted.items():
         told = ", ".join(f"{changes[kind]:,} {kind}" for kind in _LETTERS if changes[kind])
-        yield Text(harmless(f"{where}: {told}"))
+        yield Text(words.harmless(f"{where}: {told}"))
     of = "" if len(result.files) == result.total_files else f" (the first {len(result.files):,} counted above)"
     yield Text(f"{words.count(result.total_files, 'file')}{of}")
 
@@ -70,7 +70,7 @@ def heading(result: wire.DiffResult) -> Text:
 
 
 def setting(change: wire.SpecChange) -> Text:
-    path = harmless(change.path)
+    path = words.harmless(change.path)
     if change.before is None:
         return Text(f"A setting {path} = {_value(change.after)}", style="green")
     if change.after is None:
@@ -82,7 +82,7 @@ def database(place: wire.PlaceChange) -> Text:
     counts = ((place.modified, "modified"), (place.added, "added"), (place.removed, "removed"))
     told = ", ".join(f"{number:,} {kind}" for number, kind in counts if number) or "no"
     return Text(
-        harmless(f"M {place.place} ({place.kind}): {words.size(place.changed_bytes)} changed; {told} files"),
+        words.harmless(f"M {place.place} ({place.kind}): {words.size(place.changed_bytes)} changed; {told} files"),
         style="yellow",
     )
 
@@ -90,7 +90,10 @@ def database(place: wire.PlaceChange) -> Text:
 def file_line(change: wire.FileChange) -> Text:
     letter, style = _LETTERS.get(change.change, ("?", ""))
     what = _what(change)
-    return Text(harmless(f"{letter} {change.place} {change.path}") + (f"  ({harmless(what)})" if what else ""), style)
+    return Text(
+        words.harmless(f"{letter} {change.place} {change.path}") + (f"  ({words.harmless(what)})" if what else ""),
+        style,
+    )
 
 
 def _what(change: wire.FileChange) -> str:
@@ -130,4 +133,4 @@ def _kind(view: wire.FileView) -> str:
 
 
 def _value(text: str | None) -> str:
-    return harmless(quote_json(text or "null"))
+    return words.harmless(quote_json(text or "null"))

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from wye.cli.session import Json, _environments, say, session_of
+from wye.cli.session import Environments, Json, say, session_of
 
 
 def discard(
     context: typer.Context,
-    environment: Annotated[list[str], typer.Argument(help="Names of environments.", autocompletion=_environments)],
+    environment: Environments,
     yes_i_mean_production: Annotated[
         bool, typer.Option("--yes-i-mean-production", help="Needed for an environment that is not a fork.")
     ] = False,

@@ -6,8 +6,9 @@ import typer
 from rich.text import Text
 
 from wye.api import wire
+from wye.cli import words
 from wye.cli.session import Json, session_of
-from wye.cli.tables import coloured, harmless, show
+from wye.cli.tables import coloured, show
 
 
 def doctor(context: typer.Context, as_json: Json = False) -> None:
@@ -20,8 +21,8 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
 
 
 def lines(finding: wire.Finding) -> list[Text]:
-    said = harmless(f"{finding.subject}: {finding.text}")
+    said = words.harmless(f"{finding.subject}: {finding.text}")
     told = [Text.assemble(coloured(f"{finding.level:<8}", finding.level), f" {said}")]
     if finding.fix:
-        told.append(Text(f"         fix: {harmless(finding.fix)}"))
+        told.append(Text(f"         fix: {words.harmless(finding.fix)}"))
     return told

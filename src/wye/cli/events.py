@@ -10,7 +10,6 @@ import typer
 from wye.api import wire
 from wye.cli import words
 from wye.cli.session import INTERRUPTED, Json, say, session_of
-from wye.cli.tables import harmless
 
 
 def events(
@@ -31,4 +30,4 @@ def events(
 def render(event: wire.Event) -> str:
     where = f"{event.environment}/{event.service}" if event.service else event.environment
     detail = " ".join(f"{key}={value}" for key, value in event.detail.items())
-    return harmless(" ".join(part for part in (words.moment(event.at), event.kind, where, detail) if part))
+    return words.harmless(" ".join(part for part in (words.moment(event.at), event.kind, where, detail) if part))

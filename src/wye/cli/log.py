@@ -10,7 +10,7 @@ from rich.text import Text
 from wye.api import wire
 from wye.cli import words
 from wye.cli.session import Environment, Json, session_of
-from wye.cli.tables import coloured, harmless, show, table
+from wye.cli.tables import coloured, show, table
 from wye.errors import CheckFailed
 
 
@@ -49,7 +49,7 @@ def render(result: wire.LogResult) -> None:
     if result.verified is not None:
         word = "ok" if result.verified else "failure"
         said = "the ledger holds, down to its first entry" if result.verified else result.problem
-        show(Text.assemble(coloured(word), f": {harmless(said)}; head {result.head}"))
+        show(Text.assemble(coloured(word), f": {words.harmless(said)}; head {result.head}"))
 
 
 def show_(
@@ -78,7 +78,7 @@ def render_entry(entry: wire.EntryView) -> None:
     ]
     for name, value in lines:
         if value:
-            show(Text.assemble((f"{name:<12} ", "bold"), harmless(value)))
+            show(Text.assemble((f"{name:<12} ", "bold"), words.harmless(value)))
 
 
 def _arguments(entry: wire.EntryView) -> str:

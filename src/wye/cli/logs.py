@@ -12,7 +12,6 @@ import typer
 from wye.api import wire
 from wye.cli import words
 from wye.cli.session import INTERRUPTED, Environment, Json, Services, say, session_of
-from wye.cli.tables import harmless
 
 _COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 
@@ -43,7 +42,7 @@ def logs(
 def render(line: wire.LogLine, *, timestamps: bool, named: bool, colour: bool) -> str:
     """ "web | text". A service has the same colour in every run. On a terminal, what would control it is shown instead;
     a pipe gets the line as it is."""
-    text = harmless(line.text, keep="\t") if colour else line.text
+    text = words.harmless(line.text, keep="\t") if colour else line.text
     head = f"{words.exact_moment(line.at)} " if timestamps else ""
     if named:
         name = f"{line.replica} | "

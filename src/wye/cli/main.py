@@ -107,7 +107,7 @@ def options(
 def main() -> None:
     session = Session()
     try:
-        app(obj=session)
+        app(obj=session, prog_name="wye")
     except WyeError as error:
         session.fail(error)
         sys.exit(error.exit_code)

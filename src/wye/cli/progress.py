@@ -7,7 +7,7 @@ log stays readable in CI.
 from __future__ import annotations
 
 import sys
-import time
+import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -20,54 +20,79 @@ if TYPE_CHECKING:
 _QUIET_S = 0.3
 _SHOWN = 6
 
+_Key = tuple[str, str]
+
 
 class Watch:
     """Call it with every progress line. A context manager: the display goes when the block ends."""
 
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-        self._lines: set[tuple[str, str]] = set()
+    def __init__(self, verb: str) -> None:
+        self._verb = verb
+        self._guard = threading.Lock()
+        self._timer = threading.Timer(_QUIET_S, self._begin)
+        self._timer.daemon = True
+        self._begun = False
+        self._waiting: dict[_Key, wire.Progress] = {}
+        self._told: set[_Key] = set()
         self._display: Progress | None = None
-        self._tasks: dict[tuple[str, str], TaskID] = {}
+        self._tasks: dict[_Key, TaskID] = {}
 
     def __enter__(self) -> Self:
+        self._timer.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._display is not None:
-            self._display.stop()
+        self._timer.cancel()
+        with self._guard:
+            self._begun = True
+            self._waiting.clear()
+            if self._display is not None:
+                self._display.stop()
 
     def __call__(self, progress: wire.Progress) -> None:
-        if sys.stderr.isatty():
-            if time.monotonic() - self._began > _QUIET_S:
-                self._draw(progress)
-            return
+        with self._guard:
+            if self._begun:
+                self._tell(progress)
+            else:
+                self._waiting[progress.step, progress.subject] = progress
+
+    def _begin(self) -> None:
+        with self._guard:
+            if self._begun:
+                return
+            self._begun = True
+            if sys.stderr.isatty():
+                self._display = _display()
+                self._display.start()
+                if not self._waiting:
+                    self._tell(wire.Progress(step=self._verb))
+            for progress in self._waiting.values():
+                self._tell(progress)
+
+    def _tell(self, progress: wire.Progress) -> None:
         key = (progress.step, progress.subject)
-        if key not in self._lines:
-            self._lines.add(key)
+        if self._display is not None:
+            self._draw(self._display, key, progress)
+        elif key not in self._told:
+            self._told.add(key)
             sys.stderr.write(f"{describe(progress)}\n")
             sys.stderr.flush()
 
-    def _draw(self, progress: wire.Progress) -> None:
-        if self._display is None:
-            self._display = _display()
-            self._display.start()
-        key = (progress.step, progress.subject)
+    def _draw(self, display: Progress, key: _Key, progress: wire.Progress) -> None:
         if key not in self._tasks:
-            self._tasks[key] = self._display.add_task(f"{progress.step} {progress.subject}".strip(), total=None)
+            self._tasks[key] = display.add_task(words.harmless(" ".join(key).strip()), total=None, amount="")
             for old in list(self._tasks.values())[:-_SHOWN]:
-                self._display.update(old, visible=False)
-        self._display.update(
-            self._tasks[key], total=progress.total, completed=progress.done or 0, amount=amount(progress)
-        )
+                display.update(old, visible=False)
+        display.update(self._tasks[key], total=progress.total, completed=progress.done or 0, amount=amount(progress))
 
 
 def describe(progress: wire.Progress) -> str:
     """ "pull postgres:16 (12.0 MiB of 80.1 MiB)"."""
     told = amount(progress)
-    return " ".join(part for part in (progress.step, progress.subject, f"({told})" if told else "") if part)
+    parts = (progress.step, progress.subject, f"({told})" if told else "")
+    return words.harmless(" ".join(part for part in parts if part))
 
 
 def amount(progress: wire.Progress) -> str:
@@ -87,9 +112,9 @@ def _display() -> Progress:
 
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
-        TextColumn("{task.fields[amount]}"),
+        TextColumn("{task.fields[amount]}", markup=False),
         TimeElapsedColumn(),
         console=Console(stderr=True),
         transient=True,

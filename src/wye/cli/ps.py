@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from wye.cli import environments
-from wye.cli.session import Environment, Json, say, session_of
+from wye.cli.session import AnyEnvironment, Json, say, session_of
 from wye.cli.tables import show
 
 
 def ps(
     context: typer.Context,
-    environment: Environment | None = None,
+    environment: AnyEnvironment = None,
     project: Annotated[str | None, typer.Option("--project", "-p", help="Only environments of this project.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -16,12 +16,14 @@ from pydantic import BaseModel
 
 from wye.api import faults
 from wye.api.client import Client, Progress, connect
+from wye.cli import words
 from wye.cli.progress import Watch
 from wye.errors import WyeError
 
 T = TypeVar("T")
 
 INTERRUPTED = 130
+_LAYOUT = "\n\t"
 
 
 class Session:
@@ -67,9 +69,9 @@ class Session:
     def fail(self, error: WyeError) -> None:
         """Tells it on stderr, and with `--json` also as a document on stdout."""
         red, plain = ("\x1b[1;31m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
-        note(f"{red}error:{plain} {error.message}")
+        note(f"{red}error:{plain} {words.harmless(error.message, keep=_LAYOUT)}")
         if error.hint:
-            note(f"hint: {error.hint}")
+            note(f"hint: {words.harmless(error.hint, keep=_LAYOUT)}")
         if self.json:
             say(faults.encode(error).model_dump_json())
 
@@ -77,7 +79,7 @@ class Session:
 
     def watch(self, verb: str, call: Callable[[Progress], T]) -> T:
         """Calls a verb that tells of its progress, and shows it."""
-        with self.going_on(verb), Watch() as watch:
+        with self.going_on(verb), Watch(verb) as watch:
             return call(watch)
 
     @contextlib.contextmanager
@@ -133,6 +135,12 @@ def _environments(context: typer.Context, incomplete: str) -> list[tuple[str, st
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.", callback=_remember_json)]
 Environment = Annotated[
     str, typer.Argument(metavar="ENVIRONMENT", help="Name of an environment.", autocompletion=_environments)
+]
+AnyEnvironment = Annotated[
+    str | None, typer.Argument(metavar="ENVIRONMENT", help="Only this one.", autocompletion=_environments)
+]
+Environments = Annotated[
+    list[str], typer.Argument(metavar="ENVIRONMENT", help="Names of environments.", autocompletion=_environments)
 ]
 Services = Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...", help="Services; none named: all.")]
 

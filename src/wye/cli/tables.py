@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from wye.cli import words
+
 Cell = str | Text
 
 _COLOURS = {
@@ -33,22 +35,14 @@ _COLOURS = {
 }
 
 
-def harmless(text: str, *, keep: str = "") -> str:
-    """`text` with control characters made visible, but for those in `keep`: a fork's output may hold any."""
-    return "".join(
-        each if each in keep or (each.isprintable() or each == " ") else each.encode("unicode_escape").decode()
-        for each in text
-    )
-
-
 def coloured(text: str, word: str | None = None) -> Text:
     """`text` in the colour of a state; `word` names the state if `text` says more."""
-    return Text(harmless(text), style=_COLOURS.get(word or text.split(" ", maxsplit=1)[0], ""))
+    return Text(words.harmless(text), style=_COLOURS.get(word or text.split(" ", maxsplit=1)[0], ""))
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
     """Columns that are empty in every row are left out."""
-    body = [[cell if isinstance(cell, Text) else Text(harmless(cell)) for cell in row] for row in rows]
+    body = [[cell if isinstance(cell, Text) else Text(words.harmless(cell)) for cell in row] for row in rows]
     used = [index for index in range(len(heads)) if any(row[index].plain for row in body)]
     made = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold", show_edge=False)
     for index in used:

@@ -61,7 +61,7 @@ def up(
 
 def render(result: wire.UpResult, seconds: float) -> None:
     for notice in result.notices:
-        note(f"note: {notice}")
+        note(f"note: {words.harmless(notice)}")
     show(table(("SERVICE", "WHAT"), ((name, coloured(what)) for name, what in result.changes.items())))
     if result.environment.ports:
         show("", environments.ports_of([result.environment]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
 from datetime import UTC, datetime
 
@@ -64,6 +66,14 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
+def harmless(text: str, *, keep: str = "") -> str:
+    """`text` with control characters made visible, but for those in `keep`: a fork's output may hold any."""
+    return "".join(
+        each if each in keep or (each.isprintable() or each == " ") else each.encode("unicode_escape").decode()
+        for each in text
+    )
+
+
 def parse_size(text: str) -> int:
     """ "5GiB", "512M", "1000": bytes; K, M, G, T are powers of 1024. Raises BadRequest."""
     found = _SIZE.fullmatch(text.strip())
@@ -77,13 +87,13 @@ def parse_since(text: str, now: float) -> float:
     spans = _SPAN.findall(text)
     if spans and "".join(number + unit for number, unit in spans) == text:
         return now - sum(float(number) * _SECONDS[unit] for number, unit in spans)
-    try:
-        return float(text)
-    except ValueError:
-        pass
+    with contextlib.suppress(ValueError):
+        seconds = float(text)
+        if math.isfinite(seconds):
+            return seconds
     try:
         return datetime.fromisoformat(text).astimezone().timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         raise BadRequest(
             f"{text!r} is not a time", hint="for example 10m, 2h, 2026-11-20T11:00, 2026-11-20T11:00Z or Unix seconds"
         ) from None
