@@ -20,7 +20,7 @@ from tests.host.network.machine import HOST, OUTSIDE, REACHED, SHAPE, Machine, o
 from wye.drivers.network import LinuxNetwork
 from wye.drivers.network.netlink import Netlink
 from wye.drivers.network.record import Record
-from wye.errors import Conflict, Exhausted, WyeError
+from wye.errors import BadRequest, Conflict, Exhausted, Unavailable, WyeError
 from wye.host import Host
 from wye.model import EnvironmentId
 from wye.testing.faulty_host import FaultyHost
@@ -229,6 +229,31 @@ def test_restart_of_the_machine(machine: Machine, network: LinuxNetwork) -> None
     check_nothing_else(machine, later)
     check_fork_works(machine, later)
     later.close()
+
+
+def test_a_record_that_cannot_be_read(machine: Machine, network: LinuxNetwork, client: Client) -> None:
+    """While its network is up, it is not for us to take it away."""
+    network.close()
+    record = next((machine.directory / "network" / "slots").glob("*/record.json"))
+    data = record.read_bytes()
+    record.write_bytes(b"{}")
+    with pytest.raises(Unavailable, match="cannot be read"):
+        machine.network()
+    client.check()
+    record.write_bytes(data)
+    later = machine.network()
+    client.check()
+    later.close()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"uplinks": "everywhere"}, {"prefix": "wye-x"}, {"prefix": "averylongprefix"}, {"table": "a table"}],
+    ids=str,
+)
+def test_impossible_options(tmp_path: Path, options: dict[str, str]) -> None:
+    with pytest.raises(BadRequest):
+        LinuxNetwork(Host(), directory=tmp_path, **options)
 
 
 def test_other_uplinks_than_before(machine: Machine, network: LinuxNetwork, client: Client) -> None:

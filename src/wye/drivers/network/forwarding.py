@@ -8,14 +8,15 @@ engine's bridges) are not guarded, so nobody else is cut off; and a machine that
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
-from wye.drivers.network.namespaces import set_ipv4
+from wye.drivers.network.settings import Settings
 from wye.host import Host
 
-_SWITCH = Path("/proc/sys/net/ipv4/ip_forward")
+_SWITCH = "ip_forward"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -38,22 +39,30 @@ class Forwarding:
         remembered = self._read()
         if remembered is not None:
             return remembered
-        if _SWITCH.read_text().strip() != "0":
+        if self._is_on():
             return frozenset()
         guard = Guard(_BOOT.read_text().strip(), links() - {"lo"})
         self._host.write_file("network:remember-guarded", self._path, msgspec.json.encode(guard))
         return guard.links
 
     def enable(self) -> None:
-        if _SWITCH.read_text().strip() == "0":
-            set_ipv4(self._host, "network:forward", {"ip_forward": "1"})
+        if not self._is_on():
+            self._turn("network:forward", "1")
 
     def restore(self, links: frozenset[str]) -> None:
         """Turns it off again if we turned it on and nobody came since who may rely on it."""
         remembered = self._read()
         if remembered is not None and links - {"lo"} <= remembered:
-            set_ipv4(self._host, "network:stop-forwarding", {"ip_forward": "0"})
+            self._turn("network:stop-forwarding", "0")
         self._path.unlink(missing_ok=True)
+
+    def _is_on(self) -> bool:
+        with closing(Settings(self._host)) as settings:
+            return settings.read(_SWITCH) != "0"
+
+    def _turn(self, label: str, value: str) -> None:
+        with closing(Settings(self._host)) as settings:
+            settings.write(label, {_SWITCH: value})
 
     def _read(self) -> frozenset[str] | None:
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -69,24 +69,3 @@ def forget(host: Host, path: Path) -> None:
     """Takes the name away; the namespace goes when no process is left in it."""
     host.unmount("network:forget-namespace", path, lazy=True)
     path.unlink(missing_ok=True)
-
-
-def set_ipv4(host: Host, label: str, settings: Mapping[str, str]) -> None:
-    """Writes below /proc/sys/net/ipv4, in the calling thread's namespace.
-
-    Finding that directory takes as many steps as there are namespaces in which somebody has looked (they all hang in
-    one hash chain: 0.3 ms with 5,000), so it is done once for all settings."""
-    host.at(label)
-    try:
-        directory = os.open("/proc/sys/net/ipv4", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            for name, value in settings.items():
-                descriptor = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
-                try:
-                    os.write(descriptor, value.encode())
-                finally:
-                    os.close(descriptor)
-        finally:
-            os.close(directory)
-    except OSError as error:
-        raise host.failure(label, "set " + ", ".join(settings), error) from error

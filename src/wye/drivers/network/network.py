@@ -7,16 +7,17 @@ or the state after, and at worst strays that nothing can reach. Networks and the
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
+import re
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from wye.drivers.network import netlink
+from wye.drivers.network import namespaces, netlink
 from wye.drivers.network.chores import Chores
 from wye.drivers.network.forwarding import Forwarding
 from wye.drivers.network.netlink import Flow, Netlink, Request
@@ -34,6 +35,9 @@ from wye.model import EnvironmentId
 
 _NOBODY = EnvironmentId("")
 _LONGEST_LINK_NAME = 15
+_NAME = re.compile(r"[a-z][a-z0-9]*")
+"""Of tables, and of what links' names begin with. No hyphen: one ends the beginning, so that no daemon's is part of
+another's."""
 _PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 
 
@@ -49,9 +53,15 @@ class LinuxNetwork:
     def __init__(
         self, host: Host, *, directory: Path, uplinks: str = "100.80.0.0/12", table: str = "wye", prefix: str = "wye"
     ) -> None:
+        try:
+            self._uplinks = ipaddress.IPv4Network(uplinks)
+        except ValueError as error:
+            raise BadRequest(f"not a range of uplink addresses: {error}", hint="for example 100.80.0.0/12") from error
+        for name in (table, prefix):
+            if _NAME.fullmatch(name) is None:
+                raise BadRequest(f"{name!r} cannot name a table or links", hint="use small letters and digits")
         self._host = host
         self._directory = directory
-        self._uplinks = ipaddress.IPv4Network(uplinks)
         self._table = table
         self._prefix = f"{prefix}-"
         if len(f"{self._prefix}{self._uplinks.num_addresses // 2}") > _LONGEST_LINK_NAME:
@@ -80,7 +90,7 @@ class LinuxNetwork:
             uplinks=str(self._uplinks),
             guarded=self._forwarding.guarded(self._foreign_links),
         )
-        with contextlib.ExitStack() as undo:
+        with ExitStack() as undo:
             register = Register(self._host, self._slots, rules, records)
             undo.callback(register.close)
             self._refuse_range(present=True)
@@ -206,13 +216,13 @@ class LinuxNetwork:
     def _demolish_doomed(self) -> None:
         """All that wait at once: the kernel then takes them apart at once."""
         slots = []
-        with contextlib.suppress(Empty):
+        with suppress(Empty):
             while True:
                 slots.append(self._doomed.get_nowait())
         if slots:
             self._slots.demolish(*slots)
 
-    @contextlib.contextmanager
+    @contextmanager
     def _turn(self, environment: EnvironmentId) -> Iterator[None]:
         """One caller at a time for each environment; different ones do not wait for each other."""
         with self._turns:
@@ -242,6 +252,13 @@ class LinuxNetwork:
                 record = Record.decode(slot.record.read_bytes())
             except FileNotFoundError:
                 continue
+            except ValueError as error:
+                if not namespaces.is_named(slot.router):
+                    continue
+                raise Unavailable(
+                    f"{slot.record} cannot be read: {error}",
+                    hint="another version of wye may have written it; without the file its network is removed",
+                ) from error
             if not self._slots.is_whole(slot, record):
                 continue
             if record.uplink != slot.address:
@@ -259,7 +276,7 @@ class LinuxNetwork:
                 self._slots.forget_services(self._slots.slot(number), keep=record.links)
         self._slots.demolish(*(self._slots.slot(number) for number in self._slots.recall() if number not in records))
         kept = {self._slots.slot(number).link for number in records}
-        self._slots.remove_links(sorted(self._links() - self._foreign_links() - kept))
+        self._slots.remove_links(sorted(self._links(ours=True) - kept))
 
     def _forget_connections(self, old: Record, publications: Sequence[Publication]) -> None:
         """Cuts connections through ports that are published no longer, and UDP conversations that began before their
@@ -287,23 +304,18 @@ class LinuxNetwork:
 
     def _ask(self, label: str, *requests: Request, protocol: int = netlink.ROUTE) -> None:
         self._host.at(label)
-        outside = Netlink(protocol)
         try:
-            outside.send(*requests)
+            with closing(Netlink(protocol)) as outside:
+                outside.send(*requests)
         except OSError as error:
             raise self._host.failure(label, str(error.filename), error) from error
-        finally:
-            outside.close()
 
-    def _links(self) -> frozenset[str]:
-        outside = Netlink()
-        try:
-            return outside.links()
-        finally:
-            outside.close()
+    def _links(self, *, ours: bool) -> frozenset[str]:
+        with closing(Netlink()) as outside:
+            return frozenset(name for name in outside.links() if name.startswith(self._prefix) == ours)
 
     def _foreign_links(self) -> frozenset[str]:
-        return frozenset(name for name in self._links() if not name.startswith(self._prefix))
+        return self._links(ours=False)
 
 
 def _subnet(shape: NetworkShape) -> tuple[str, str]:

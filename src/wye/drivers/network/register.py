@@ -49,10 +49,6 @@ class Register:
         with self._lock:
             return frozenset(self._owned)
 
-    def numbers(self) -> frozenset[int]:
-        with self._lock:
-            return frozenset(self._records)
-
     def find(self, environment: EnvironmentId) -> tuple[int, Record] | None:
         with self._lock:
             number = self._owned.get(environment)

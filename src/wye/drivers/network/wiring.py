@@ -19,6 +19,7 @@ from wye.drivers.network import namespaces, netlink, rules
 from wye.drivers.network.netlink import Link, Netlink, Request
 from wye.drivers.network.nftables import Nftables
 from wye.drivers.network.record import Record
+from wye.drivers.network.settings import Settings
 from wye.drivers.network.slots import Slot
 from wye.errors import Unavailable
 from wye.host import Host
@@ -27,8 +28,6 @@ SERVICE_LINK = "eth0"
 
 _SERVICE = {"ip_unprivileged_port_start": "0", "ping_group_range": "0 2147483647"}
 _LOOPBACK = netlink.raise_link("lo")
-
-
 _LINK_WATCH_S = 5.0
 
 
@@ -116,9 +115,10 @@ class Wiring:
         sockets: list[Netlink] = []
         descriptors: list[int] = []
         with ExitStack() as undo:
+            settings = undo.enter_context(closing(Settings(self._host)))
             for replica, _ in added:
                 namespaces.make(self._host, slot.service(replica))
-                namespaces.set_ipv4(self._host, "network:service-settings", _SERVICE)
+                settings.write("network:service-settings", _SERVICE)
                 sockets.append(undo.enter_context(closing(Netlink())))
                 descriptors.append(namespaces.current())
                 undo.callback(os.close, descriptors[-1])
