@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from wye import __version__
-from wye.api import faults
+from wye.api import faults, wire
 from wye.api.values import complaint
 from wye.daemon.routes import environments, execute, history, machine, streams
 from wye.daemon.routes.calls import Calls, Mishap
@@ -60,6 +60,8 @@ def _routes() -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         lifespan=_lifespan,
+        generate_unique_id_function=lambda route: route.name.rstrip("_"),
+        responses={"default": {"model": wire.ErrorBody, "description": "Nothing was changed, or what failed"}},
     )
     for module in (environments, history, machine, streams, execute):
         app.include_router(module.router)

@@ -32,7 +32,12 @@ log = logging.getLogger("wye.daemon")
 T = TypeVar("T")
 
 _READS, _CHANGES, _FOLLOWERS = 16, 128, 256
-NDJSON = "application/x-ndjson"
+
+
+class Lines(StreamingResponse):
+    """JSON, one document a line."""
+
+    media_type = "application/x-ndjson"
 
 
 class Mishap(WyeError):
@@ -96,7 +101,7 @@ class Calls:
         first = await pipe.take()
         if pipe.error is not None and not first:
             raise pipe.error
-        return StreamingResponse(_drain(pipe, first), media_type=NDJSON)
+        return Lines(_drain(pipe, first))
 
     async def follow(self, lines: Callable[[Callable[[], bool]], Iterator[bytes]]) -> Response:
         """What the iterator gives that `lines(wanted)` returns; it is to end when `wanted()` is false.
@@ -123,7 +128,7 @@ class Calls:
             self._followed.release()
             raise
         self._followers.submit(work, opened)
-        return StreamingResponse(_drain(pipe, b""), media_type=NDJSON)
+        return Lines(_drain(pipe, b""))
 
     def wait_for(self, verb: Callable[[], T]) -> asyncio.Future[T]:
         """For what lasts as long as a process does. Raises Exhausted."""

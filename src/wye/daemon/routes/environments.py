@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 from pydantic import TypeAdapter
 
 from wye.api import wire
-from wye.daemon.routes.calls import answer, answers, here
+from wye.daemon.routes.calls import Lines, answer, answers, here
 from wye.engine import discard, fork, inspect, rename, sleep, start, up
 from wye.interfaces import silent
 
@@ -16,10 +14,6 @@ router = APIRouter(prefix="/v1/environments", tags=["environments"])
 
 _ENVIRONMENTS = TypeAdapter(tuple[wire.EnvironmentView, ...])
 _PORTS = TypeAdapter(tuple[wire.PortView, ...])
-
-STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/x-ndjson": {}}, "description": "Progress, a line each; then the result"}
-}
 
 
 @router.get("", response_model=tuple[wire.EnvironmentView, ...])
@@ -44,14 +38,14 @@ def up_request(name: str, body: wire.UpRequest) -> up.Request:
     return up.Request(name=name, **{field: getattr(body, field) for field in wire.UpRequest.model_fields})
 
 
-@router.post("/{name}/up", response_model=wire.UpResult, responses=STREAM)
+@router.post("/{name}/up", response_model=wire.UpResult, response_class=Lines)
 async def up_(request: Request, name: str, body: wire.UpRequest) -> Response:
     calls, engine, actor = here(request)
     wanted = up_request(name, body)
     return await calls.stream(lambda report: up.up(engine, wanted, actor=actor, report=report), wire.UpResult)
 
 
-@router.post("/{name}/down", response_model=wire.EnvironmentView, responses=STREAM)
+@router.post("/{name}/down", response_model=wire.EnvironmentView, response_class=Lines)
 async def down(request: Request, name: str) -> Response:
     calls, engine, actor = here(request)
     return await calls.stream(lambda report: sleep.down(engine, name, actor=actor, report=report), wire.EnvironmentView)
@@ -76,7 +70,7 @@ async def fork_(request: Request, name: str, body: wire.ForkRequest) -> Response
     return answer(wire.ForkResult, made)
 
 
-@router.delete("/{name}", response_model=wire.EntryView, responses=STREAM)
+@router.delete("/{name}", response_model=wire.EntryView, response_class=Lines)
 async def discard_(request: Request, name: str, confirm_production: bool = False) -> Response:
     calls, engine, actor = here(request)
     return await calls.stream(

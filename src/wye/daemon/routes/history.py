@@ -7,8 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from wye.api import wire
-from wye.daemon.routes.calls import answer, here
-from wye.daemon.routes.environments import STREAM
+from wye.daemon.routes.calls import Lines, answer, here
 from wye.engine import diff, history, restore, snapshot
 
 router = APIRouter(prefix="/v1", tags=["history"])
@@ -26,7 +25,7 @@ async def snapshot_(request: Request, name: str, body: wire.SnapshotRequest) -> 
     )
 
 
-@router.post("/environments/{name}/restore", response_model=wire.EnvironmentView, responses=STREAM)
+@router.post("/environments/{name}/restore", response_model=wire.EnvironmentView, response_class=Lines)
 async def restore_(request: Request, name: str, body: wire.RestoreRequest) -> Response:
     calls, engine, actor = here(request)
     return await calls.stream(

@@ -10,8 +10,8 @@ from pydantic import TypeAdapter
 
 from wye import __version__
 from wye.api import wire
-from wye.daemon.routes.calls import answer, answers, calls_of, here
-from wye.daemon.routes.environments import STREAM, up_request
+from wye.daemon.routes.calls import Lines, answer, answers, calls_of, here
+from wye.daemon.routes.environments import up_request
 from wye.engine import collect, doctor, up
 from wye.model import PRODUCTION
 
@@ -41,7 +41,7 @@ async def doctor_(request: Request) -> Response:
     return answers(_FINDINGS, await calls.change(lambda: doctor.doctor(engine)))
 
 
-@router.post("/collect", response_model=wire.CollectResult, responses=STREAM)
+@router.post("/collect", response_model=wire.CollectResult, response_class=Lines)
 async def collect_(request: Request, body: wire.CollectRequest) -> Response:
     calls, engine, _ = here(request)
     return await calls.stream(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
 from wye.api import wire
-from wye.daemon.routes.calls import here
+from wye.daemon.routes.calls import Lines, here
 from wye.engine import logs
 from wye.engine.context import Engine
 from wye.interfaces import LogLine
@@ -19,12 +19,9 @@ from wye.model import Event
 router = APIRouter(prefix="/v1", tags=["streams"])
 
 _POLL_S = 0.25
-_NDJSON: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/x-ndjson": {}}, "description": "A line each"}
-}
 
 
-@router.get("/environments/{name}/logs", response_model=wire.LogLine, responses=_NDJSON)
+@router.get("/environments/{name}/logs", response_model=wire.LogLine, response_class=Lines)
 async def logs_(
     request: Request,
     name: str,
@@ -42,7 +39,7 @@ async def logs_(
     return await calls.follow(lines)
 
 
-@router.get("/events", response_model=wire.Event, responses=_NDJSON)
+@router.get("/events", response_model=wire.Event, response_class=Lines)
 async def events(request: Request, since: float | None = None, follow: bool = False) -> Response:
     calls, engine, _ = here(request)
     return await calls.follow(lambda wanted: _events(engine, since, wanted if follow else None))
