@@ -125,6 +125,19 @@ def test_no_egress(machine: Machine, network: LinuxNetwork) -> None:
     listener.close()
 
 
+def test_ports_that_others_publish_on_the_host(machine: Machine, network: LinuxNetwork, fork: Path) -> None:
+    """A container engine's, say. They are the host's own services, which egress does not include."""
+    machine.listen(machine.outside, 80)
+    machine.sh(
+        "nft 'table ip engine { chain p { type nat hook prerouting priority dstnat;"
+        f" ip daddr {HOST} tcp dport 8080 dnat to {OUTSIDE}:80; }}; }}'"
+    )
+    near = machine.neighbour("near", "192.0.2")
+    assert machine.reaches(near, HOST, 8080)
+    assert machine.reaches(fork, OUTSIDE, 80)
+    assert machine.tries(fork, HOST, 8080) == SILENT
+
+
 def raw_datagram(source: str, destination: str, port: int) -> bytes:
     payload = b"spoof"
     udp = struct.pack("!HHHH", 1234, port, 8 + len(payload), 0) + payload

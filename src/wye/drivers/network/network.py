@@ -35,7 +35,7 @@ from wye.model import EnvironmentId
 
 _NOBODY = EnvironmentId("")
 _LONGEST_LINK_NAME = 15
-_NAME = re.compile(r"[a-z][a-z0-9]*")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 """Of tables, and of what links' names begin with. No hyphen: one ends the beginning, so that no daemon's is part of
 another's."""
 _PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
@@ -59,7 +59,7 @@ class LinuxNetwork:
             raise BadRequest(f"not a range of uplink addresses: {error}", hint="for example 100.80.0.0/12") from error
         for name in (table, prefix):
             if _NAME.fullmatch(name) is None:
-                raise BadRequest(f"{name!r} cannot name a table or links", hint="use small letters and digits")
+                raise BadRequest(f"{name!r} cannot name a table or links", hint="use letters and digits")
         self._host = host
         self._directory = directory
         self._table = table

@@ -6,13 +6,16 @@ say which service a published port means, which services may go out, and which a
 bridge; they depend only on the shape.
 
 Everything is denied that is not named here, and only on our own links: other tables and their policies stay as they
-are. Anti-spoofing is `fib`: a packet from an uplink must bear the one address that is routed to that uplink.
+are. Going out is no way to the host's own addresses either, so what somebody else's rules (a container engine's) would
+send on from there is dropped. Anti-spoofing is `fib`: a packet from an uplink must bear the one address that is routed
+to that uplink.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from string import Template
 
 ROUTER_TABLE = "wye"
 BRIDGE = "bridge"
@@ -25,6 +28,110 @@ NEVER = "127.0.0.0/8, 169.254.0.0/16, 100.100.100.200, 192.0.0.192, 224.0.0.0/4,
 
 Element = tuple[str, str, str, str]
 """Family of the table, set or map, key, value (empty in a set)."""
+
+
+_HOST_TABLE = Template("""\
+table inet $table {
+  map ports { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
+  map wildcard_ports { type inet_proto . inet_service : ipv4_addr . inet_service; }
+  set egress { type ipv4_addr; }
+  set guarded { type ifname; $elements }
+
+  chain arriving {
+    type filter hook prerouting priority raw; policy accept;
+    iifname != $ours accept
+    meta nfproto != ipv4 drop
+    ip daddr { $never } drop
+    fib saddr . iif oif missing drop
+  }
+  chain published {
+    meta l4proto { tcp, udp } dnat ip to ip daddr . meta l4proto . th dport map @ports
+    meta nfproto != ipv4 return
+    fib daddr type local meta l4proto { tcp, udp } dnat ip to meta l4proto . th dport map @wildcard_ports
+  }
+  chain from_outside {
+    type nat hook prerouting priority dstnat; policy accept;
+    iifname $ours accept
+    ip daddr 127.0.0.0/8 accept
+    jump published
+  }
+  chain from_here {
+    type nat hook output priority -100; policy accept;
+    jump published
+  }
+  chain sources {
+    type nat hook postrouting priority srcnat; policy accept;
+    oifname $ours ip saddr 127.0.0.0/8 masquerade
+    oifname != $ours ip saddr $uplinks masquerade
+  }
+  chain to_the_host {
+    type filter hook input priority filter; policy accept;
+    iifname $ours goto answers
+  }
+  chain from_the_host {
+    type filter hook output priority filter; policy accept;
+    oifname $ours meta nfproto != ipv4 drop
+  }
+  chain through_the_host {
+    type filter hook forward priority filter; policy accept;
+    iifname $ours goto leaving
+    oifname $ours goto entering
+    iifname @guarded oifname @guarded drop
+  }
+  chain leaving {
+    oifname $ours drop
+    ct direction original ct status dnat drop
+    ip saddr @egress accept
+    goto answers
+  }
+  chain entering {
+    ct status dnat accept
+    goto answers
+  }
+  chain answers {
+    ct direction reply ct state established accept
+    ct state related accept
+    drop
+  }
+}
+""")
+
+_ROUTER_TABLES = Template("""\
+table ip $table {
+  map ports { type inet_proto . inet_service : ipv4_addr . inet_service; }
+  set egress { type ipv4_addr; }
+  chain published {
+    type nat hook prerouting priority dstnat; policy accept;
+    iifname "$uplink" meta l4proto { tcp, udp } dnat ip to meta l4proto . th dport map @ports
+  }
+  chain sources {
+    type nat hook postrouting priority srcnat; policy accept;
+    oifname "$uplink" masquerade
+  }
+  chain through {
+    type filter hook forward priority filter; policy drop;
+    iifname "$bridge" oifname "$bridge" accept
+    ct state invalid drop
+    ct direction reply ct state established accept
+    ct state related accept
+    iifname "$uplink" oifname "$bridge" ct status dnat accept
+    iifname "$bridge" oifname "$uplink" ip saddr @egress accept
+  }
+  chain to_the_router {
+    type filter hook input priority filter; policy drop;
+    ct state established,related accept
+    iifname "$bridge" icmp type echo-request accept
+  }
+}
+table bridge $table {
+  set members { type ifname . ipv4_addr; }
+  chain arriving {
+    type filter hook prerouting priority -300; policy drop;
+    ether type ip iifname . ip saddr @members accept
+    ether type arp iifname . arp saddr ip @members accept
+  }
+}
+""")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,111 +159,19 @@ class HostRules:
         return change(self.table, old, new)
 
     def _text(self) -> str:
-        ours = f'"{self.prefix}*"'
         guarded = ", ".join(f'"{name}"' for name in sorted(self.guarded))
-        elements = f"elements = {{ {guarded} }}" if guarded else ""
-        return f"""table inet {self.table} {{
-  map ports {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
-  map wildcard_ports {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
-  set egress {{ type ipv4_addr; }}
-  set guarded {{ type ifname; {elements} }}
-
-  chain arriving {{
-    type filter hook prerouting priority raw; policy accept;
-    iifname != {ours} accept
-    meta nfproto != ipv4 drop
-    ip daddr {{ {NEVER} }} drop
-    fib saddr . iif oif missing drop
-  }}
-  chain published {{
-    meta l4proto {{ tcp, udp }} dnat ip to ip daddr . meta l4proto . th dport map @ports
-    meta nfproto != ipv4 return
-    fib daddr type local meta l4proto {{ tcp, udp }} dnat ip to meta l4proto . th dport map @wildcard_ports
-  }}
-  chain from_outside {{
-    type nat hook prerouting priority dstnat; policy accept;
-    iifname {ours} accept
-    ip daddr 127.0.0.0/8 accept
-    jump published
-  }}
-  chain from_here {{
-    type nat hook output priority -100; policy accept;
-    jump published
-  }}
-  chain sources {{
-    type nat hook postrouting priority srcnat; policy accept;
-    oifname {ours} ip saddr 127.0.0.0/8 masquerade
-    oifname != {ours} ip saddr {self.uplinks} masquerade
-  }}
-  chain to_the_host {{
-    type filter hook input priority filter; policy accept;
-    iifname {ours} goto answers
-  }}
-  chain from_the_host {{
-    type filter hook output priority filter; policy accept;
-    oifname {ours} meta nfproto != ipv4 drop
-  }}
-  chain through_the_host {{
-    type filter hook forward priority filter; policy accept;
-    iifname {ours} goto leaving
-    oifname {ours} goto entering
-    iifname @guarded oifname @guarded drop
-  }}
-  chain leaving {{
-    oifname {ours} drop
-    ip saddr @egress accept
-    goto answers
-  }}
-  chain entering {{
-    ct status dnat accept
-    goto answers
-  }}
-  chain answers {{
-    ct direction reply ct state established accept
-    ct state related accept
-    drop
-  }}
-}}
-"""
+        return _HOST_TABLE.substitute(
+            table=self.table,
+            ours=f'"{self.prefix}*"',
+            elements=f"elements = {{ {guarded} }}" if guarded else "",
+            never=NEVER,
+            uplinks=self.uplinks,
+        )
 
 
 def router_rules() -> str:
-    """An environment's own table, for a namespace that has none."""
-    return f"""table ip {ROUTER_TABLE} {{
-  map ports {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
-  set egress {{ type ipv4_addr; }}
-  chain published {{
-    type nat hook prerouting priority dstnat; policy accept;
-    iifname "{UPLINK}" meta l4proto {{ tcp, udp }} dnat ip to meta l4proto . th dport map @ports
-  }}
-  chain sources {{
-    type nat hook postrouting priority srcnat; policy accept;
-    oifname "{UPLINK}" masquerade
-  }}
-  chain through {{
-    type filter hook forward priority filter; policy drop;
-    iifname "{BRIDGE}" oifname "{BRIDGE}" accept
-    ct state invalid drop
-    ct direction reply ct state established accept
-    ct state related accept
-    iifname "{UPLINK}" oifname "{BRIDGE}" ct status dnat accept
-    iifname "{BRIDGE}" oifname "{UPLINK}" ip saddr @egress accept
-  }}
-  chain to_the_router {{
-    type filter hook input priority filter; policy drop;
-    ct state established,related accept
-    iifname "{BRIDGE}" icmp type echo-request accept
-  }}
-}}
-table bridge {ROUTER_TABLE} {{
-  set members {{ type ifname . ipv4_addr; }}
-  chain arriving {{
-    type filter hook prerouting priority -300; policy drop;
-    ether type ip iifname . ip saddr @members accept
-    ether type arp iifname . arp saddr ip @members accept
-  }}
-}}
-"""
+    """An environment's own tables, for a namespace that has none."""
+    return _ROUTER_TABLES.substitute(table=ROUTER_TABLE, uplink=UPLINK, bridge=BRIDGE)
 
 
 def change(table: str, old: frozenset[Element], new: frozenset[Element]) -> str:
