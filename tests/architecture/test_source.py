@@ -29,6 +29,7 @@ ENVIRONMENT_READERS = {
 }
 DRIVER_IMPORTERS = {
     "daemon/main.py": "the composition root",
+    "testing/containers.py": "real containers for the tests of what runs in them",
     "testing/loop_pool.py": "a real pool for the tests of everything that lives in one",
     "testing/memory_volumes.py": "compares trees as the real pool does",
 }

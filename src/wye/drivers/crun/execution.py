@@ -1,8 +1,8 @@
 """Further processes in a running container, by `crun exec`, held by this process and not by conmon.
 
 A process is reached in three ways: its pipes or terminal, the exit code that crun takes over from it, and the host pid
-that crun writes to a file. Signals go to its process group; `close` kills its whole session, so that what a shell left
-in the background goes with it. What it detached into a session of its own ends with the container.
+that crun writes to a file. Signals go to its process group. Closed while it runs, it is killed with its whole session,
+so that a shell's children go with it. What outlives a process that ended by itself runs on, as it would on any machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from wye.host import Host
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 _OWN_FAILURE = 255
 _LOOK_EVERY_S = 0.001
-_TERMINAL_WITHIN_S = 30.0
+_STARTS_WITHIN_S = 30.0
 _ROUNDS = 50
 
 
@@ -71,10 +71,9 @@ class CrunProcess:
 
     def signal(self, number: int) -> None:
         target = self._target()
-        if target is not None:
-            for found in self._related():
-                if found.group == target.group:
-                    process.send(found.process, number)
+        for found in self._living() if target else ():
+            if target is not None and found.group == target.group:
+                process.send(found.process, number)
 
     def wait(self, timeout_s: float | None = None) -> int | None:
         try:
@@ -93,15 +92,16 @@ class CrunProcess:
         """Kills what still runs of it, and closes the descriptors. Again: nothing."""
         for descriptor in list(self._open):
             self._close(descriptor)
-        if self._program.poll() is None and self._target() is None:
-            self._program.kill()
-        for _ in range(_ROUNDS):
-            left = self._related()
+        target = self._target()
+        for _ in range(_ROUNDS if target else 0):
+            left = [found for found in self._living() if target is not None and found.session == target.session]
             if not left:
                 break
             for found in left:
                 process.send(found.process, signal.SIGKILL)
             self._host.sleep(_LOOK_EVERY_S)
+        if self._program.poll() is None and target is None:
+            self._program.kill()
         self._program.wait()
         self._files.remove()
 
@@ -112,18 +112,17 @@ class CrunProcess:
 
     def _target(self) -> process.Status | None:
         """Its first process on the host; waits until crun has said which. None if it has ended."""
-        while self._program.poll() is None:
+        deadline = self._host.monotonic() + _STARTS_WITHIN_S
+        while self._program.poll() is None and self._host.monotonic() < deadline:
             pid = self._files.pid()
             if pid is not None:
                 return process.status(pid)
             self._host.sleep(_LOOK_EVERY_S)
         return None
 
-    def _related(self) -> list[process.Status]:
-        """Those of the container's processes that are in its session, which crun's pid or its own names."""
-        sessions = {self._program.pid, self._files.pid()}
-        found = (process.status(pid) for pid in self._members())
-        return [status for status in found if status is not None and status.session in sessions]
+    def _living(self) -> list[process.Status]:
+        """The container's processes."""
+        return [found for pid in self._members() if (found := process.status(pid)) is not None]
 
 
 class Files:
@@ -193,6 +192,8 @@ def _with_pipes(
 def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
     """(read end, write end), each closed by the stack of the side that it belongs to."""
     read, write = os.pipe2(os.O_CLOEXEC)
+    # Opened again by way of /dev/stdout, it is checked like a file, and belongs to a root that is not the container's.
+    os.fchmod(read, 0o666)
     reader.callback(os.close, read)
     writer.callback(os.close, write)
     return read, write
@@ -230,13 +231,13 @@ def _received(listener: socket.socket, program: subprocess.Popen[bytes]) -> int 
         poll = select.poll()
         poll.register(listener, select.POLLIN)
         poll.register(ended, select.POLLIN)
-        ready = [descriptor for descriptor, _ in poll.poll(_TERMINAL_WITHIN_S * 1000)]
+        ready = [descriptor for descriptor, _ in poll.poll(_STARTS_WITHIN_S * 1000)]
     finally:
         os.close(ended)
     if listener.fileno() not in ready:
         return None
     connection, _ = listener.accept()
     with connection:
-        connection.settimeout(_TERMINAL_WITHIN_S)
+        connection.settimeout(_STARTS_WITHIN_S)
         _, descriptors, _, _ = socket.recv_fds(connection, 4096, 1)
     return descriptors[0] if descriptors else None

@@ -148,9 +148,9 @@ class CrunRuntime:
             conmon_ticks=watcher.ticks,
             started_at=self._host.now(),
         )
-        bundle.finish(state)
         if compiled is None:
             self._filters.keep(granted, self._runtime_root / plan.id)
+        bundle.finish(state)
         return _running(record, state)
 
     def _record(self, plan: ContainerPlan) -> Record:
