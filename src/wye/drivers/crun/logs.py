@@ -108,9 +108,14 @@ class _Assembler:
         match = _LINE.fullmatch(raw)
         if match is None:
             return None
+        try:
+            at = _seconds(match)
+        except ValueError:
+            # Looks like one and is no time, as after a crash of the machine: no line.
+            return None
         stream = match[4].decode()
         parts = self._parts.setdefault(stream, [])
-        self._began.setdefault(stream, _seconds(match))
+        self._began.setdefault(stream, at)
         parts.append(match[6])
         if match[5] == b"P" and sum(map(len, parts)) < _TEXT_BYTES:
             return None

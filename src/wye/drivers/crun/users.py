@@ -54,7 +54,7 @@ def resolve(user: str, group_add: Sequence[str], passwd: bytes, group: bytes) ->
     accounts, groups = list(_accounts(passwd)), list(_groups(group))
     account = _account(name or "0", accounts)
     if account is None:
-        if not name.isdecimal() and name:
+        if name and not _is_number(name):
             raise UnknownUser(
                 f"no user {name!r} in the container's /etc/passwd", hint="use a numeric uid, or a user of the image"
             )
@@ -69,16 +69,14 @@ def resolve(user: str, group_add: Sequence[str], passwd: bytes, group: bytes) ->
 def _account(name: str, accounts: Iterable[_Account]) -> _Account | None:
     known = list(accounts)
     by_name = next((account for account in known if account.name == name), None)
-    if by_name or not name.isdecimal():
-        return by_name
-    return next((account for account in known if account.uid == int(name)), None)
+    return by_name or next((account for account in known if account.uid == _id(name)), None)
 
 
 def _gid(name: str, groups: Sequence[_Group]) -> int:
     found = next((group.gid for group in groups if group.name == name), None)
     if found is not None:
         return found
-    if name.isdecimal():
+    if _is_number(name):
         return _number(name, "gid")
     raise UnknownUser(
         f"no group {name!r} in the container's /etc/group", hint="use a numeric gid, or a group of the image"
@@ -86,10 +84,10 @@ def _gid(name: str, groups: Sequence[_Group]) -> int:
 
 
 def _number(text: str, what: str) -> int:
-    # Bounded before int(): a thousand digits are no number of ours.
-    if len(text) > len(str(IDS)) or int(text) >= IDS:
+    number = _id(text)
+    if number is None:
         raise UnknownUser(f"{what} {text[:20]} is beyond a container's range", hint=f"use one from 0 to {IDS - 1}")
-    return int(text)
+    return number
 
 
 def _accounts(passwd: bytes) -> Iterable[_Account]:
@@ -113,7 +111,12 @@ def _rows(data: bytes, columns: int) -> Iterable[list[str]]:
             yield fields
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
+
+
 def _id(text: str) -> int | None:
-    if not (text.isascii() and text.isdecimal()) or len(text) > len(str(IDS)):
+    # Bounded before int(): a thousand digits are no number of ours.
+    if not _is_number(text) or len(text) > len(str(IDS)):
         return None
     return int(text) if int(text) < IDS else None
