@@ -7,6 +7,7 @@ that images need not be made again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -129,6 +130,55 @@ class RunningDaemon:
             self.process.send_signal(signal.SIGTERM)
             if self.wait_for_death(_STOP_S) is None:
                 self.kill()
+
+    def power_off(self) -> None:
+        """What a power failure ends is ended: every process in a container and its conmon, mounts, namespaces,
+        firewall rules, the pool's loop device, and all that lay in the run directory (a tmpfs, as a rule)."""
+        self.kill()
+        for pid in self._processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + _STOP_S
+        while self._processes() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        for target in self._mounts():
+            self._host.unmount("test:power-off", target, lazy=True)
+        self._host.unmount("test:power-off", self.root / "pool")
+        found = self._host.run("test:power-off", ["losetup", "-n", "-O", "NAME", "-j", str(self.root / "pool.img")])
+        for device in found.text.split():
+            self._host.run("test:power-off", ["losetup", "-d", device])
+        table = ["nft", "delete", "table", "inet", self.settings["WYE_INSTANCE"]]
+        self._host.run("test:power-off", table, check=False)
+        links = self._host.run("test:power-off", ["ip", "-br", "link"]).text.splitlines()
+        for name in (line.split("@")[0].split()[0] for line in links):
+            if name.startswith(f"{self.settings['WYE_INSTANCE']}-"):
+                self._host.run("test:power-off", ["ip", "link", "delete", name], check=False)
+        self._host.remove_tree("test:power-off", self.run)
+
+    def _processes(self) -> list[int]:
+        """Each conmon of ours, and all below it."""
+        parents: dict[int, int] = {}
+        ours: set[int] = set()
+        for path in Path("/proc").iterdir():
+            if not path.name.isdigit():
+                continue
+            try:
+                words = (path / "cmdline").read_bytes().split(b"\0")
+                parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            if words[0].endswith(b"conmon") and any(str(self.run).encode() in word for word in words):
+                ours.add(int(path.name))
+        grown = True
+        while grown:
+            below = {pid for pid, parent in parents.items() if parent in ours} - ours
+            ours |= below
+            grown = bool(below)
+        return sorted(ours)
+
+    def _mounts(self) -> list[str]:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        return [line.split()[4] for line in reversed(lines) if line.split()[4].startswith(f"{self.run}/")]
 
     def log_tail(self, lines: int = 30) -> str:
         try:
