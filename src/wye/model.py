@@ -406,9 +406,16 @@ def is_name(text: str) -> bool:
     return NAME.fullmatch(text) is not None
 
 
-def publication_key(service: str, port: Port) -> str:
-    """Names one published port within an environment: "web/8000/tcp"."""
-    return f"{service}/{port.container}/{port.protocol}"
+def published(service: Service) -> tuple[tuple[str, Port], ...]:
+    """A service's published ports by publication key, which names one within an environment: "web/8000/tcp".
+    One that is published twice is "web/8000/tcp#2" the second time."""
+    seen: dict[str, int] = {}
+    result = []
+    for port in service.ports:
+        key = f"{service.name}/{port.container}/{port.protocol}"
+        seen[key] = seen.get(key, 0) + 1
+        result.append((key if seen[key] == 1 else f"{key}#{seen[key]}", port))
+    return tuple(result)
 
 
 def replica_names(service: Service) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from wye.engine.context import Engine, environment_name
 from wye.engine.views import EnvironmentView, PortView, ServiceView
 from wye.errors import NotFound
 from wye.interfaces import Container
-from wye.model import SHELL, Environment, Health, Service, ServiceStatus, Spec, State, publication_key, replica_names
+from wye.model import SHELL, Environment, Health, Service, ServiceStatus, Spec, State, published, replica_names
 
 
 def listing(engine: Engine, project: str | None = None) -> list[EnvironmentView]:
@@ -75,8 +75,7 @@ def _ports(environment: Environment, spec: Spec) -> tuple[PortView, ...]:
             host_port=environment.ports[key],
         )
         for service in spec.services.values()
-        for port in service.ports
-        for key in (publication_key(service.name, port),)
+        for key, port in published(service)
         if key in environment.ports
     )
 

@@ -22,7 +22,7 @@ from wye.model import (
     RestartPolicy,
     Service,
     Spec,
-    publication_key,
+    published,
     replica_names,
 )
 
@@ -76,9 +76,7 @@ def network_shape(spec: Spec, addresses: Mapping[str, str], subnet: str) -> Netw
         owner = address_owner(spec, service)
         if owner is None:
             continue
-        ports += [
-            (publication_key(key, port), addresses[owner], port.container, port.protocol) for port in service.ports
-        ]
+        ports += [(name, addresses[owner], port.container, port.protocol) for name, port in published(service)]
     return NetworkShape(
         subnet=subnet, gateway=gateway(subnet), endpoints=tuple(sorted(addresses.items())), ports=tuple(ports)
     )
@@ -100,8 +98,7 @@ def wanted_doors(spec: Spec, *, held: Mapping[str, int], fork: bool) -> tuple[Do
     """Published ports as wanted: production's as its compose file says, a fork's anew, or those it has."""
     doors = []
     for key in sorted(spec.services):
-        for port in spec.services[key].ports:
-            name = publication_key(key, port)
+        for name, port in published(spec.services[key]):
             host_port = held.get(name) if fork or port.host is None else port.host
             doors.append(Door(key=name, host_ip=port.host_ip, port=host_port, protocol=port.protocol))
     return tuple(doors)
