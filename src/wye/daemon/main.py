@@ -32,7 +32,7 @@ from wye.errors import Conflict, WyeError
 from wye.host import Host
 from wye.interfaces import Finding, silent
 from wye.kinds.postgres.volume import PostgresVolume
-from wye.kinds.redis import RedisVolume
+from wye.kinds.redis.volume import RedisVolume
 from wye.model import EnvironmentName, Verb
 from wye.store.ledger import Ledger
 from wye.store.sqlite import SqliteStore
@@ -126,7 +126,10 @@ def build(config: Config, host: Host) -> Daemon:
         doors=doors,
         supervisor=supervisor,
         kinds=(PostgresVolume(host), RedisVolume(host)),
-        probes=(("pool", lambda: _findings("pool", volumes.findings(), "snapshots, usage and limits work")),),
+        probes=(
+            ("pool", lambda: _findings("pool", volumes.findings(), "snapshots, usage and limits work")),
+            ("containers", runtime.diagnose),
+        ),
         settings=Settings(
             subnet=config.subnet,
             resolver=_resolver(),
