@@ -23,7 +23,7 @@ from wye.kinds.postgres.session import Connection
 
 _USER = "postgres"
 _PATIENCE_S = 60.0
-_SMALL = {"shared_buffers": "16MB", "max_connections": "60", "wal_level": "replica", "max_wal_size": "256MB"}
+_SMALL = {"shared_buffers": "16MB", "max_connections": "60", "max_wal_size": "256MB"}
 _ports = count(50000)
 
 

@@ -70,7 +70,7 @@ class Rig:
     host: Host
     pool: Pool
     servers: PostgresServers
-    bases: dict[SnapshotId, Path] = field(default_factory=dict)
+    snapshots: list[SnapshotId] = field(default_factory=list)
 
     def create(self, *options: str, settings: dict[str, str] | None = None) -> Site:
         environment = EnvironmentId(fresh())
@@ -79,7 +79,9 @@ class Rig:
         data.parent.mkdir(parents=True)
         self.servers.own(data.parent)
         self.servers.create(data, *options)
-        return Site(self, environment, self.servers.start(data, settings))
+        with (data / "postgresql.conf").open("a") as file:
+            file.writelines(f"{name} = '{value}'\n" for name, value in {"fsync": "off", **(settings or {})}.items())
+        return Site(self, environment, self.servers.start(data))
 
     def start(self, snapshot: SnapshotId, settings: dict[str, str] | None = None) -> Site:
         environment = EnvironmentId(fresh())
@@ -91,14 +93,22 @@ class Rig:
     def snapshot(self, site: Site) -> SnapshotId:
         snapshot = SnapshotId(fresh())
         self.pool.snapshot(site.id, snapshot)
+        self.snapshots.append(snapshot)
         return snapshot
+
+    def sweep(self) -> None:
+        """Deletes all snapshots."""
+        while self.snapshots:
+            self.pool.delete_snapshot(self.snapshots.pop())
 
     def base(self, source: Site, **options: Any) -> SnapshotId:
         """What all forks of a revision share."""
-        site = self.start(self.snapshot(source), dict(THROWAWAY, fsync="on"))
+        site = self.start(self.snapshot(source), dict(THROWAWAY))
         prepare(self.host, site.server, **options)
         site.server.stop(cleanly=True)
-        return self.snapshot(site)
+        snapshot = self.snapshot(site)
+        site.discard()
+        return snapshot
 
     def fork(self, source: Site, **options: Any) -> Site:
         return self.start(self.base(source, **options))

@@ -104,18 +104,20 @@ class _Merge:
 
     def expand(self) -> None:
         """Only after the schemas were seen to merge: this commits."""
-        if any(statement.stage == EXPAND for statement in self.changes.ddl) and not self.options.dry_run:
-            self._expected_schema()
+        adds = any(statement.stage == EXPAND for statement in self.changes.ddl)
+        if adds and not self.options.dry_run and self._expected_schema() is not None:
             expand(self.host, self.connection, self.changes.ddl)
 
     def run(self) -> None:
         self._set("lock_timeout", f"{self.options.lock_timeout_s:g}s")
         self._set("track_counts", "on")
         expected = self._expected_schema()
-        before, after = split(self.changes.ddl, ddl_first=self.changes.ddl_first)
-        columns = self._columns() if self.changes.ddl else {}
+        # A target that has the fork's schema already gets no DDL: "create index on t (c)" twice makes two indexes.
+        ddl = [] if expected is None else self.changes.ddl
+        before, after = split(ddl, ddl_first=self.changes.ddl_first)
+        columns = self._columns() if ddl else {}
         self.lap("schema")
-        self._refuse_lost()
+        self._refuse_lost(bool(ddl))
         self._replay(before)
         self.lap("ddl")
         tables = self._stage(columns)
@@ -131,7 +133,7 @@ class _Merge:
         self.lap("checks")
 
     def _expected_schema(self) -> dict[str, str] | None:
-        """The schema that the target must have in the end; None if the fork changed none."""
+        """The schema that the target must have in the end; None if it has it already."""
         if self.changes.base == self.changes.theirs:
             return None
         ours = read_schema(self.connection)
@@ -150,18 +152,18 @@ class _Merge:
             )
             for n in conflicts
         ])  # fmt: skip
-        return expected
+        return None if expected == ours else expected
 
     def _columns(self) -> dict[str, set[str]]:
         names = [table.table for table in self.changes.tables]
         return {r.name: set(r.columns) for r in read_tables(self.connection, names).values()}
 
-    def _refuse_lost(self) -> None:
+    def _refuse_lost(self, drops: bool) -> None:
         """What the fork dropped must be in the target as it was in the base: the drop did not see a change."""
         found: list[Conflict] = []
         for content in self.changes.contents:
             watched = self.options.grain.get(content.table) is Grain.TABLE and not content.is_drop
-            if not (content.is_drop or watched):
+            if not (watched or (content.is_drop and drops)):
                 continue
             relation = next(iter(read_tables(self.connection, [content.table]).values()), None)
             columns = [column for column in content.columns if relation and column in relation.columns]

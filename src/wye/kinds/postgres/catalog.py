@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from wye.kinds.postgres.session import LOG_SCHEMA, Connection, fetch
 
@@ -148,6 +149,23 @@ _QUERY = " union all ".join(
     f" union all select '{name} *', (select count(*)::text from {name} t where {_free(name, 't.oid')})"
     for name in _COUNTED
 )
+
+_CATALOGS = (
+    "pg_aggregate", "pg_attrdef", "pg_attribute", "pg_class", "pg_collation", "pg_constraint", "pg_default_acl",
+    "pg_depend", "pg_description", "pg_enum", "pg_extension", "pg_index", "pg_inherits", "pg_namespace",
+    "pg_operator", "pg_partitioned_table", "pg_policy", "pg_proc", "pg_publication", "pg_publication_rel", "pg_range",
+    "pg_rewrite", "pg_seclabel", "pg_sequence", "pg_statistic_ext", "pg_trigger", "pg_type", *_COUNTED,
+)  # fmt: skip
+_VERSIONS = " union all ".join(
+    f"select '{name}', count(*), sum(hashtextextended(xmin::text || ctid::text, 0))::text from {name}"
+    for name in _CATALOGS
+)
+
+
+def read_versions(connection: Connection) -> list[tuple[Any, ...]]:
+    """Which versions of which catalog rows there are. Where base and fork agree, no DDL is in effect in the fork, and
+    reading the two schemas can be spared: a fork starts with its base's catalog, row by row and address by address."""
+    return fetch(connection, _VERSIONS)
 
 
 def read_schema(connection: Connection) -> Schema:

@@ -24,7 +24,7 @@ from wye.errors import Unavailable
 from wye.host import Host
 from wye.interfaces import PathChange
 from wye.kinds.postgres.blocks import ChangedBlocks, Ranges, changed_blocks
-from wye.kinds.postgres.catalog import Schema, difference, read_schema
+from wye.kinds.postgres.catalog import Schema, difference, read_schema, read_versions
 from wye.kinds.postgres.changes import Content, DatabaseChanges, SequenceChange, TableChanges
 from wye.kinds.postgres.cluster import Server
 from wye.kinds.postgres.ddl import Statement, read_statements
@@ -137,8 +137,7 @@ def _is_touched(connection: Connection, blocks: ChangedBlocks) -> bool:
 
 def _read_database(side: _Side, watched: Collection[str]) -> tuple[DatabaseChanges, list[Conflict]]:
     refused = database_changes(side.database, side.base, side.fork, side.blocks)
-    base, theirs = read_schema(side.base), read_schema(side.fork)
-    statements, opaque = read_statements(side.fork, side.database)
+    base, theirs, statements, opaque = _read_schemas(side)
     refused += opaque
     expand(side.host, side.base, statements)
     with side.base.transaction(force_rollback=True):
@@ -166,6 +165,17 @@ def _read_database(side: _Side, watched: Collection[str]) -> tuple[DatabaseChang
             base=base if changed else {},
             theirs=theirs if changed else {},
         ), []
+
+
+def _read_schemas(side: _Side) -> tuple[Schema, Schema, list[Statement], list[Conflict]]:
+    """Base's schema, the fork's, the statements between them, refusals. All empty if no DDL is in effect."""
+    sides = (side.base, side.fork)
+    before, after = side.executor.map(read_versions, sides)
+    if before == after:
+        return {}, {}, [], []
+    base, theirs = side.executor.map(read_schema, sides)
+    statements, opaque = read_statements(side.fork, side.database)
+    return base, theirs, statements, opaque
 
 
 def _give_schema(side: _Side, statements: list[Statement], theirs: Schema) -> tuple[bool, list[Conflict]]:

@@ -8,6 +8,7 @@ server prints them, never over values that the server takes for equal.
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -19,9 +20,11 @@ from wye.kinds.postgres.session import Connection, names
 from wye.merge.rows import Row
 
 _PIECE_BLOCKS = 64
-"""Blocks per line of answer: some 100 KiB."""
+"""Blocks per line of answer: some 50 KiB."""
 _FETCHED = 5000
-_HASH_DIGITS = 16
+_ADDRESS_AND_HASH = struct.Struct(">IHq")
+Address = tuple[int, int]
+"""Block, and row within it."""
 
 T = TypeVar("T")
 
@@ -106,8 +109,8 @@ def _both(executor: Executor, work: Callable[[Source | None], T], old: Source | 
     return [job.result() for job in [executor.submit(work, side) for side in (old, new)]]
 
 
-def _hashes(source: Source, ranges: Ranges) -> dict[str, list[str]]:
-    """Addresses of the rows in `ranges`, by hash."""
+def _hashes(source: Source, ranges: Ranges) -> dict[int, list[Address]]:
+    """Addresses of the rows in `ranges`, by hash of the row's text."""
     pieces = list(ranges.pieces(_PIECE_BLOCKS))
     if not pieces:
         return {}
@@ -117,31 +120,31 @@ def _hashes(source: Source, ranges: Ranges) -> dict[str, list[str]]:
     # just these blocks (a TID range scan).
     sql = f"""
         select q.found from unnest('{{{first}}}'::tid[], '{{{end}}}'::tid[]) r(first, finish), lateral (
-            select string_agg(t.ctid::text || ' ' || left(md5(row({cells})::text), {_HASH_DIGITS}), ' ') found
+            select string_agg(tidsend(t.ctid) || int8send(hashtextextended(row({cells})::text, 0)), ''::bytea) found
             from {source.table} t where t.ctid >= r.first and t.ctid < r.finish) q
         where q.found is not null"""
-    found: dict[str, list[str]] = {}
-    with source.connection.cursor().copy(f"copy ({sql}) to stdout") as copy:
-        for block in copy:
-            parts = bytes(block).decode().split()
-            for tid, digest in zip(parts[0::2], parts[1::2], strict=True):
-                found.setdefault(digest, []).append(tid)
+    found: dict[int, list[Address]] = {}
+    with source.connection.cursor().copy(f"copy ({sql}) to stdout (format binary)") as copy:
+        copy.set_types(["bytea"])
+        for (packed,) in copy.rows():
+            for block, offset, digest in _ADDRESS_AND_HASH.iter_unpack(packed):
+                found.setdefault(digest, []).append((block, offset))
     return found
 
 
-def _missing(side: dict[str, list[str]], other: dict[str, list[str]]) -> list[str]:
+def _missing(side: dict[int, list[Address]], other: dict[int, list[Address]]) -> list[Address]:
     """Addresses of rows that `side` has and `other` has not, or has less often."""
-    tids = [tid for digest in side.keys() - other.keys() for tid in side[digest]]
+    addresses = [address for digest in side.keys() - other.keys() for address in side[digest]]
     for digest, found in side.items():
         if len(found) > 1 and digest in other:
-            tids += found[len(other[digest]) :]
-    return tids
+            addresses += found[len(other[digest]) :]
+    return addresses
 
 
-def _fetch(source: Source, tids: list[str]) -> list[Row]:
+def _fetch(source: Source, addresses: list[Address]) -> list[Row]:
     rows: list[Row] = []
-    for start in range(0, len(tids), _FETCHED):
-        chunk = ",".join(f'"{tid}"' for tid in tids[start : start + _FETCHED])
+    for start in range(0, len(addresses), _FETCHED):
+        chunk = ",".join(f'"({block},{offset})"' for block, offset in addresses[start : start + _FETCHED])
         cells = names(source.columns, "t.")
         rows += read_rows(
             source.connection, f"select {cells} from {source.table} t where t.ctid = any('{{{chunk}}}'::tid[])"

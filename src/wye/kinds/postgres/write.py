@@ -15,7 +15,7 @@ import psycopg
 from wye.errors import InvariantError
 from wye.host import Host
 from wye.kinds.postgres.refuse import refusal
-from wye.kinds.postgres.session import Connection, fetch, literal, names, quote
+from wye.kinds.postgres.session import LOG_SCHEMA, Connection, fetch, literal, names, quote
 from wye.kinds.postgres.stage import DELETE, INSERT, RECREATE, UPDATE, Staged, changed
 from wye.merge.conflict import Conflict
 from wye.merge.rows import Row
@@ -56,7 +56,8 @@ def verify(connection: Connection, database: str, tables: Sequence[Staged]) -> l
     planned = ", ".join(literal(staged.changes.table) + "::regclass" for staged in tables) or "0::regclass"
     sql = f"""select s.relid::regclass::text, n_tup_ins, n_tup_upd, n_tup_del from pg_stat_xact_user_tables s
         join pg_class c on c.oid = s.relid
-        where n_tup_ins + n_tup_upd + n_tup_del > 0 and c.relkind in ('r', 'p') and c.relpersistence <> 't'
+        where n_tup_ins + n_tup_upd + n_tup_del > 0 and s.schemaname <> '{LOG_SCHEMA}'
+            and c.relkind in ('r', 'p') and c.relpersistence <> 't'
             and coalesce(pg_partition_root(s.relid), s.relid) not in ({planned})"""
     found += [
         refusal("unplanned-write", f"postgres/{database}/{table}", f"{ins} inserted, {upd} updated, {gone} deleted")

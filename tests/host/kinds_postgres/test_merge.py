@@ -1,0 +1,391 @@
+"""Merging as a person meets it: resolutions, policies, checks, other clients at work, and being cut short anywhere."""
+
+# ruff: noqa: E501 - SQL reads better on long lines than cut into pieces
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from wye.errors import BadRequest, NotFound
+from wye.host import OperationFailed
+from wye.kinds.postgres.apply import Options, apply
+from wye.kinds.postgres.changes import page, stat
+from wye.kinds.postgres.refuse import Refused
+from wye.merge.conflict import Resolution, Side, resolve
+from wye.merge.rows import Grain
+from wye.testing.faulty_host import FaultyHost
+
+pytestmark = pytest.mark.host
+
+APP = "postgres"
+SETUP = [
+    "create schema t",
+    "create table t.item (id serial primary key, stock int, label text, code text unique)",
+    "insert into t.item (stock, label, code) select n, 'label ' || n, 'code ' || n from generate_series(1, 50) n",
+    "create table t.purchase (id int primary key, item int references t.item, note text)",
+    "insert into t.purchase select n, n, 'old' from generate_series(1, 20) n",
+]
+STOCK = "select stock from t.item where id = 1"
+
+
+@pytest.fixture
+def production(rig: Any) -> Iterator[Any]:
+    site = rig.create()
+    site.run(APP, SETUP)
+    yield site
+    site.discard()
+    rig.sweep()
+
+
+@pytest.fixture
+def fork(rig: Any, production: Any) -> Iterator[Any]:
+    site = rig.fork(production)
+    yield site
+    site.discard()
+
+
+def changes_of(rig: Any, fork: Any, **options: Any) -> Any:
+    (changes,) = rig.diff(fork, **options)
+    return changes
+
+
+def refused(rig: Any, production: Any, changes: Any, *arguments: Any) -> list[Any]:
+    before = rig.servers.dump(production.server, APP)
+    with pytest.raises(Refused) as error:
+        rig.apply(production, changes, *arguments)
+    assert rig.servers.dump(production.server, APP) == before
+    return error.value.conflicts
+
+
+def kinds(conflicts: list[Any]) -> list[str]:
+    return [conflict.kind for conflict in conflicts]
+
+
+# ---------------------------------------------------------------- resolutions and policies
+
+
+@pytest.mark.parametrize(
+    ("resolution", "stock"),
+    [
+        (Resolution(side=Side.OURS), 200),
+        (Resolution(side=Side.THEIRS), 100),
+        (Resolution(side=Side.VALUE, value="7"), 7),
+    ],
+)
+def test_a_cell_resolved(rig: Any, production: Any, fork: Any, resolution: Resolution, stock: int) -> None:
+    fork.run(APP, ["update item set stock = 100 where id = 1", "update item set stock = 5 where id = 2"])
+    production.run(APP, "update item set stock = 200 where id = 1")
+    changes = changes_of(rig, fork)
+    (conflict,) = refused(rig, production, changes)
+    assert (conflict.column, conflict.base, conflict.ours, conflict.theirs) == ("stock", "1", "200", "100")
+    resolutions = {conflict.id: resolution}
+    assert resolve([conflict], resolutions) == []
+    rig.apply(production, changes, None, resolutions)
+    assert production.query(APP, "select stock from t.item where id < 3 order by id") == [(stock,), (5,)]
+
+
+ROWS = {
+    "deleted, updated live": ("delete from item where id = 40", "update item set stock = 0 where id = 40", None, 0),
+    "updated, deleted live": ("update item set stock = 0 where id = 40", "delete from item where id = 40", 0, None),
+    "inserted twice": ("insert into item values (40, 1)", "insert into item values (40, 2)", 1, 2),
+}
+
+
+@pytest.mark.parametrize(("theirs", "ours", "theirs_stock", "ours_stock"), ROWS.values(), ids=ROWS)
+@pytest.mark.parametrize("side", [Side.OURS, Side.THEIRS])
+def test_a_row_resolved(
+    rig: Any, production: Any, theirs: str, ours: str, theirs_stock: Any, ours_stock: Any, side: Side
+) -> None:
+    if "insert" in theirs:
+        production.run(APP, "delete from item where id = 40")
+    fork = rig.fork(production)
+    fork.run(APP, theirs)
+    production.run(APP, ours)
+    changes = changes_of(rig, fork)
+    fork.discard()
+    (conflict,) = refused(rig, production, changes)
+    rig.apply(production, changes, None, {conflict.id: Resolution(side=side)})
+    expected = theirs_stock if side is Side.THEIRS else ours_stock
+    found = production.query(APP, "select stock from t.item where id = 40")
+    assert found == ([] if expected is None else [(expected,)])
+
+
+def test_a_given_row(rig: Any, production: Any, fork: Any) -> None:
+    fork.run(APP, "update item set stock = 0 where id = 40")
+    production.run(APP, "delete from item where id = 40")
+    changes = changes_of(rig, fork)
+    (conflict,) = refused(rig, production, changes)
+    row = {"id": "40", "stock": "12", "label": None, "code": "new"}
+    rig.apply(production, changes, None, {conflict.id: Resolution(side=Side.VALUE, value=row)})
+    assert production.query(APP, "select * from t.item where id = 40") == [(40, 12, None, "new")]
+
+
+def test_a_resolution_of_nothing_is_an_error() -> None:
+    with pytest.raises(NotFound):
+        resolve([], {"0123456789ab": Resolution(side=Side.OURS)})
+
+
+def test_row_grain(rig: Any, production: Any, fork: Any) -> None:
+    fork.run(APP, "update item set stock = 100 where id = 1")
+    production.run(APP, "update item set label = 'live' where id = 1")
+    changes = changes_of(rig, fork)
+    (conflict,) = refused(rig, production, changes, Options(grain={"t.item": Grain.ROW}))
+    assert (conflict.kind, conflict.column) == ("update/update", "")
+
+
+def test_table_grain(rig: Any, production: Any, fork: Any) -> None:
+    options = Options(grain={"t.item": Grain.TABLE})
+    fork.run(APP, "update item set stock = 100 where id = 1")
+    with pytest.raises(BadRequest):
+        rig.apply(production, changes_of(rig, fork), options)
+    changes = changes_of(rig, fork, watched={APP: ["t.item"]})
+    rig.apply(production, changes, Options(grain={"t.item": Grain.TABLE}, dry_run=True))
+    production.run(APP, "update item set label = 'live' where id = 2")
+    assert kinds(refused(rig, production, changes, options)) == ["table/table"]
+
+
+def test_delta_adds_both_changes(rig: Any, production: Any, fork: Any) -> None:
+    fork.run(APP, "update item set stock = stock + 10 where id in (1, 2)")
+    production.run(APP, "update item set stock = stock - 3 where id = 1")
+    rig.apply(production, changes_of(rig, fork), Options(delta={"t.item": frozenset({"stock"})}))
+    assert production.query(APP, "select stock from t.item where id < 3 order by id") == [(8,), (12,)]
+
+
+def test_checks(rig: Any, production: Any, fork: Any) -> None:
+    """Write skew: each side alone keeps the rule, both together do not."""
+    rule = "select id from item where stock = 0 and id < 3 group by id having (select count(*) from item where stock = 0 and id < 3) > 1"
+    production.run("postgres", "alter database postgres set search_path = t")
+    forked = rig.fork(production)
+    forked.run(APP, "update item set stock = 0 where id = 1")
+    production.run(APP, "update item set stock = 0 where id = 2")
+    changes = changes_of(rig, forked)
+    forked.discard()
+    assert kinds(refused(rig, production, changes, Options(checks=["select 1 where false", rule]))) == ["check-failed"]
+    assert kinds(refused(rig, production, changes, Options(checks=["delete from item"]))) == ["check-failed"]
+    assert kinds(refused(rig, production, changes, Options(checks=["select pg_sleep(9)"], check_timeout_s=0.1))) == [
+        "check-failed"
+    ]
+    rig.apply(production, changes, Options(checks=["select 1 where false"]))
+
+
+# ---------------------------------------------------------------- again and again
+
+
+def test_merging_again_changes_nothing(rig: Any, production: Any, fork: Any) -> None:
+    fork.run(APP, [
+        "alter table item add column z int default 3", "update item set z = 4 where id = 1", "delete from item where id = 41",
+        "insert into item (label) values ('new')", "create index on item (z)",
+    ])  # fmt: skip
+    changes = changes_of(rig, fork)
+    rig.apply(production, changes)
+    before = rig.servers.dump(production.server, APP)
+    assert rig.apply(production, changes).rows == 0
+    assert rig.servers.dump(production.server, APP) == before
+
+
+def test_dry_run_changes_nothing(rig: Any, production: Any, fork: Any) -> None:
+    fork.run(APP, ["alter table item add column z int", "update item set z = 4"])
+    before = rig.servers.dump(production.server, APP)
+    applied = rig.apply(production, changes_of(rig, fork), Options(dry_run=True))
+    assert applied.rows == 50
+    assert rig.servers.dump(production.server, APP) == before
+
+
+def test_the_schema_must_be_the_rehearsal_s(rig: Any, production: Any, fork: Any) -> None:
+    fork.run(APP, "alter table item add column z int")
+    changes = changes_of(rig, fork)
+    rehearsed = rig.apply(production, changes, Options(dry_run=True))
+    production.run(APP, "create index on item (stock)")
+    assert kinds(refused(rig, production, changes, Options(schema=rehearsed.schema))) == ["target-schema-moved"]
+    rig.apply(production, changes)
+
+
+def test_two_forks_of_one_base_one_after_the_other(rig: Any, production: Any) -> None:
+    base = rig.base(production)
+    one, two = rig.start(base), rig.start(base)
+    one.run(APP, ["alter table item add column one int", "update item set one = 1, stock = 100 where id = 1"])
+    two.run(APP, ["alter table item add column two int", "update item set two = 2, label = 'two' where id = 1"])
+    for site in (one, two):
+        rig.apply(production, changes_of(rig, site))
+        site.discard()
+    assert production.query(APP, "select stock, label, one, two from t.item where id = 1") == [(100, "two", 1, 2)]
+
+
+def test_a_fork_of_a_fork(rig: Any, production: Any, fork: Any) -> None:
+    fork.run(APP, ["alter table item add column z int", "update item set stock = 100 where id = 1"])
+    inner = rig.fork(fork)
+    inner.run(APP, ["update item set z = 5 where id = 1", "create index on item (z)"])
+    rig.apply(fork, changes_of(rig, inner))
+    inner.discard()
+    rig.apply(production, changes_of(rig, fork))
+    assert production.query(APP, "select stock, z from t.item where id = 1") == [(100, 5)]
+
+
+# ---------------------------------------------------------------- reading a fork in use
+
+
+def test_what_is_not_committed_in_the_fork_is_not_read(rig: Any, fork: Any) -> None:
+    with fork.server.connect(APP) as writer:
+        writer.execute("begin")
+        writer.execute("update t.item set stock = 99 where id = 1")
+        writer.execute("insert into t.item (label) values ('open')")
+        assert changes_of(rig, fork).tables == ()
+        writer.execute("commit")
+    assert stat(changes_of(rig, fork))["tables"][0]["updated"] == 1
+
+
+def test_reading_while_the_fork_is_written(rig: Any, production: Any, fork: Any) -> None:
+    """Every diff is one instant: a transfer is in it with both its halves or not at all."""
+    stop = threading.Event()
+
+    def transfer() -> None:
+        with fork.server.connect(APP) as writer:
+            while not stop.is_set():
+                with writer.transaction():
+                    writer.execute("update t.item set stock = stock + 1 where id = 1")
+                    writer.execute("update t.item set stock = stock - 1 where id = 2")
+
+    worker = threading.Thread(target=transfer)
+    worker.start()
+    try:
+        for _ in range(5):
+            for changes in rig.diff(fork):
+                moved = sum(int(new[1]) - int(old[1]) for old, new in changes.tables[0].updates)
+                assert (moved, len(changes.tables[0].updates)) == (0, 2)
+    finally:
+        stop.set()
+        worker.join()
+
+
+def test_pages(rig: Any, fork: Any) -> None:
+    fork.run(APP, [
+        "delete from purchase where id = 1", "update purchase set note = 'new' where id in (2, 3)",
+        "insert into purchase values (99, 1, null)",
+    ])  # fmt: skip
+    changes = changes_of(rig, fork).table("t.purchase")
+    rows = page(changes, 0, 100)
+    assert [row["change"] for row in rows] == ["delete", "update", "update", "insert"]
+    assert sorted(row["key"]["id"] for row in rows[1:3]) == ["2", "3"]
+    assert rows[1]["cells"] == {"note": ["old", "new"]}
+    assert [row for start in range(0, 5, 2) for row in page(changes, start, 2)] == rows
+
+
+# ---------------------------------------------------------------- other clients of the target
+
+
+def test_a_locked_row_is_a_conflict_not_a_wait(rig: Any, production: Any, fork: Any) -> None:
+    fork.run(APP, "update item set stock = 100 where id = 1")
+    changes = changes_of(rig, fork)
+    with production.server.connect(APP) as other:
+        other.execute("begin")
+        other.execute("update t.item set stock = 5 where id = 1")
+        assert kinds(refused(rig, production, changes, Options(lock_timeout_s=0.2))) == ["lock-timeout"]
+        other.execute("rollback")
+    rig.apply(production, changes)
+
+
+HELD = {
+    "parent deleted": ("insert into purchase values (100, 45, 'n')", "delete from t.item where id = 45"),
+    "child inserted": ("delete from item where id = 45", "insert into t.purchase values (100, 45, 'n')"),
+    "same key inserted": ("insert into item values (900, 1)", "insert into t.item values (900, 2)"),
+}
+
+
+@pytest.mark.parametrize(("theirs", "ours"), HELD.values(), ids=HELD)
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_an_open_transaction_is_waited_for(rig: Any, production: Any, theirs: str, ours: str, end: str) -> None:
+    fork = rig.fork(production)
+    fork.run(APP, theirs)
+    changes = changes_of(rig, fork)
+    fork.discard()
+    with production.server.connect(APP) as other:
+        other.execute("begin")
+        other.execute(ours)
+        timer = threading.Timer(0.3, lambda: other.execute(end))
+        timer.start()
+        try:
+            if end == "rollback":
+                rig.apply(production, changes)
+            else:
+                with pytest.raises(Refused):
+                    rig.apply(production, changes)
+        finally:
+            timer.join()
+    counts = production.query(
+        APP, "select (select count(*) from t.purchase p left join t.item i on i.id = p.item where i.id is null)"
+    )
+    assert counts == [(0,)]
+
+
+def test_writers_go_on(rig: Any, production: Any, fork: Any) -> None:
+    """Concurrent increments of the rows being merged are neither lost nor doubled."""
+    fork.run(APP, ["update item set stock = stock + 1000 where id <= 5", "alter table item add column z int default 1"])
+    changes = changes_of(rig, fork)
+    stop, done = threading.Event(), [0]
+
+    def increment() -> None:
+        with production.server.connect(APP) as writer:
+            while not stop.is_set():
+                writer.execute(f"update t.item set stock = stock + 1 where id = {done[0] % 5 + 1}")
+                done[0] += 1
+
+    before = production.query(APP, "select sum(stock) from t.item")[0][0]
+    worker = threading.Thread(target=increment)
+    worker.start()
+    try:
+        rig.apply(production, changes, Options(delta={"t.item": frozenset({"stock"})}))
+    finally:
+        stop.set()
+        worker.join()
+    assert production.query(APP, "select sum(stock) from t.item") == [(before + 5000 + done[0],)]
+
+
+# ---------------------------------------------------------------- cut short
+
+
+def everything(fork: Any) -> None:
+    fork.run(APP, [
+        "alter table item add column z int default 3", "update item set z = 4, code = 'x' where id = 1",
+        "delete from item where id = 41", "insert into item (label) values ('new')", "create type t.size as enum ('s')",
+        "create unique index on item (label)",
+    ])  # fmt: skip
+
+
+def test_a_failure_anywhere_leaves_all_or_nothing(rig: Any, production: Any, fork: Any) -> None:
+    everything(fork)
+    changes = changes_of(rig, fork)
+    recorder = FaultyHost(record=True)
+    with production.server.connect(APP) as connection:
+        apply(recorder, connection, changes, Options(dry_run=True))
+    before = rig.servers.dump(production.server, APP)
+    assert "postgres:apply:commit" in recorder.labels
+    for label in sorted(set(recorder.labels) - {"postgres:apply:done"}):
+        with production.server.connect(APP) as connection, pytest.raises(OperationFailed):
+            apply(FaultyHost(fail_at=label), connection, changes)
+        assert rig.servers.dump(production.server, APP) == before, label
+
+
+def test_killed_anywhere_leaves_all_or_nothing(rig: Any, production: Any, fork: Any) -> None:
+    everything(fork)
+    changes = changes_of(rig, fork)
+    before = rig.servers.dump(production.server, APP)
+    for label in ("postgres:ddl:replay", "postgres:apply:lock", "postgres:apply:update", "postgres:apply:commit"):
+        child = os.fork()
+        if child == 0:
+            apply(FaultyHost(kill_at=label), production.server.connect(APP), changes)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        assert os.WTERMSIG(status) == signal.SIGKILL, label
+        others = (
+            "select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
+        )
+        while production.query(APP, others) != [(0,)]:
+            rig.host.sleep(0.01)
+        assert rig.servers.dump(production.server, APP) == before, label
+    rig.apply(production, changes)
+    assert production.query(APP, "select z, code from t.item where id = 1") == [(4, "x")]

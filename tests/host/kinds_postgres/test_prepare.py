@@ -1,0 +1,169 @@
+"""Copies of a live cluster are made safe, and what belongs to the whole cluster is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wye.errors import NotFound, Unsupported
+from wye.host import Host
+from wye.kinds.postgres.cluster import Postgres, clean, find_data, refuse_tablespaces, version
+from wye.kinds.postgres.refuse import Refused
+
+pytestmark = pytest.mark.host
+
+APP = "postgres"
+
+
+@pytest.fixture(scope="module")
+def production(rig: Any) -> Iterator[Any]:
+    site = rig.create(settings={"max_prepared_transactions": "5", "wal_level": "logical"})
+    site.run(APP, ["create schema t", "create table t.item (id serial primary key, stock int)"])
+    site.run(APP, "insert into t.item (stock) select n from generate_series(1, 10) n")
+    yield site
+    site.discard()
+
+
+def data_of(rig: Any, site: Any) -> Path:
+    return Path(rig.pool.environment_path(site.id)) / "volumes/db/data"
+
+
+def test_a_copy_is_cut_off_from_its_source(rig: Any, production: Any) -> None:
+    environment = "c0c0c0c0c0c0"
+    rig.pool.fork(rig.snapshot(production), environment)
+    try:
+        data = rig.pool.environment_path(environment) / "volumes/db/data"
+        assert (data / "postmaster.pid").exists()
+        clean(rig.host, data)
+        assert not (data / "postmaster.pid").exists()
+        clean(rig.host, data)
+    finally:
+        rig.pool.delete_environment(environment)
+    assert (data_of(rig, production) / "postmaster.pid").exists()
+    assert production.server.is_alive()
+
+
+def test_find_data(rig: Any, production: Any, tmp_path: Path) -> None:
+    root = Path(rig.pool.environment_path(production.id))
+    assert find_data(rig.host, root / "volumes/db") == "data"
+    assert find_data(rig.host, root / "volumes/db/data") == ""
+    assert find_data(rig.host, tmp_path) is None
+    assert Postgres(rig.host).claims(root / "volumes/db")
+    assert version(rig.host, root / "volumes/db/data") >= 15
+    with pytest.raises(NotFound):
+        version(rig.host, tmp_path)
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    """A fork's processes can put a link where a file is looked for."""
+    host = Host()
+    outside, data = tmp_path / "outside", tmp_path / "data"
+    for folder in (outside, outside / "global", data):
+        folder.mkdir()
+    for name in ("PG_VERSION", "global/pg_control", "postmaster.pid"):
+        (outside / name).write_text("15")
+    (data / "PG_VERSION").symlink_to(outside / "PG_VERSION")
+    (data / "global").symlink_to(outside / "global")
+    (data / "postmaster.pid").symlink_to(outside / "postmaster.pid")
+    (tmp_path / "link").symlink_to(outside)
+    assert find_data(host, data) is None
+    clean(host, data)
+    assert not (data / "postmaster.pid").is_symlink()
+    assert (outside / "postmaster.pid").exists()
+
+
+@pytest.mark.parametrize("text", ["9.6", "13", "99", "x"])
+def test_versions_that_cannot_be_merged(tmp_path: Path, text: str) -> None:
+    (tmp_path / "PG_VERSION").write_text(text)
+    with pytest.raises(Unsupported):
+        version(Host(), tmp_path)
+
+
+def test_tablespaces_outside_the_volume(tmp_path: Path) -> None:
+    (tmp_path / "pg_tblspc").mkdir()
+    refuse_tablespaces(Host(), tmp_path)
+    (tmp_path / "pg_tblspc" / "16400").symlink_to("/elsewhere")
+    with pytest.raises(Unsupported):
+        refuse_tablespaces(Host(), tmp_path)
+
+
+def test_open_and_prepared_transactions_stay_with_production(rig: Any, production: Any) -> None:
+    with production.server.connect(APP) as writer:
+        writer.execute("begin")
+        writer.execute("insert into t.item (stock) values (77)")
+        writer.execute("prepare transaction 'p1'")
+        writer.execute("begin")
+        writer.execute("update t.item set stock = 88 where id = 1")
+        fork = rig.fork(production)
+        try:
+            assert fork.query(APP, "select count(*) from pg_prepared_xacts") == [(0,)]
+            assert fork.query(APP, "select count(*) from t.item where stock in (77, 88)") == [(0,)]
+            assert rig.diff(fork) == []
+            writer.execute("commit")
+            writer.execute("commit prepared 'p1'")
+            fork.run(APP, "update item set stock = 5 where id = 2")
+            (changes,) = rig.diff(fork)
+            rig.apply(production, changes)
+        finally:
+            fork.discard()
+    assert production.query(APP, "select stock from t.item where id in (1, 2) or stock = 77 order by 1") == [
+        (5,),
+        (77,),
+        (88,),
+    ]
+
+
+def test_slots_are_dropped_in_the_fork_only(rig: Any, production: Any) -> None:
+    production.query(APP, "select pg_create_logical_replication_slot('feed', 'test_decoding')")
+    slots = "select slot_name from pg_replication_slots"
+    fork = rig.fork(production)
+    try:
+        assert fork.query(APP, slots) == []
+        assert production.query(APP, slots) == [("feed",)]
+    finally:
+        fork.discard()
+        production.query(APP, "select pg_drop_replication_slot('feed')")
+
+
+def test_sequences_move_ahead_by_a_stride_and_never_past_their_end(rig: Any, production: Any) -> None:
+    production.run(APP, [
+        "create sequence up", "create sequence down increment -2", "create sequence short maxvalue 50",
+        "create sequence around maxvalue 9 cycle",
+    ])  # fmt: skip
+    fork = rig.fork(production, stride=1000)
+    try:
+        values = [fork.query(APP, f"select nextval('t.{name}')")[0][0] for name in ("up", "down", "short", "around")]
+        assert values[0] in range(1001, 1050)
+        assert values[1] in range(-2100, -2000)
+        assert values[2] in range(2, 50)
+        assert values[3] < 9
+    finally:
+        fork.discard()
+        production.run(APP, "drop sequence up, down, short, around")
+
+
+REFUSED = {
+    "roles": ["create role stranger"],
+    "databases": ["create database other"],
+    "role-settings": ["alter database postgres set work_mem = '77MB'"],
+    "server-settings": ["alter system set work_mem = '77MB'"],
+    "prepared-transactions": ["begin", "update item set stock = 0 where id = 3", "prepare transaction 'p2'"],
+    "event-triggers": ["alter event trigger _wye_end disable"],
+    "schema-log-incomplete": ["create table t.hidden (i int)", "delete from _wye.ddl"],
+}
+
+
+@pytest.mark.parametrize(("kind", "statements"), REFUSED.items(), ids=REFUSED)
+def test_what_is_not_merged_is_refused_by_name(rig: Any, production: Any, kind: str, statements: list[str]) -> None:
+    fork = rig.fork(production)
+    try:
+        fork.run(APP, statements)
+        with pytest.raises(Refused) as refused:
+            rig.diff(fork)
+        assert {conflict.kind for conflict in refused.value.conflicts} == {kind}
+        assert all(not conflict.choices for conflict in refused.value.conflicts)
+    finally:
+        fork.discard()
