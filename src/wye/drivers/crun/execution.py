@@ -14,11 +14,10 @@ import select
 import signal
 import socket
 import struct
-import subprocess
 import termios
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -33,13 +32,25 @@ _STARTS_WITHIN_S = 30.0
 _ROUNDS = 50
 
 
+class Program(Protocol):
+    """What is needed of a program that the host spawned."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+
+    def wait(self) -> int: ...
+
+    def kill(self) -> None: ...
+
+
 class CrunProcess:
     """Keeps `ExecProcess`. `members` lists the container's pids."""
 
     def __init__(
         self,
         host: Host,
-        program: subprocess.Popen[bytes],
+        program: Program,
         files: Files,
         members: Callable[[], list[int]],
         *,
@@ -76,10 +87,14 @@ class CrunProcess:
                 process.send(found.process, number)
 
     def wait(self, timeout_s: float | None = None) -> int | None:
-        try:
-            code = self._program.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return None
+        if self._program.poll() is None:
+            with contextlib.ExitStack() as stack, contextlib.suppress(ProcessLookupError):
+                # Gone between the two looks: another thread waited for it too.
+                ended = self.descriptor()
+                stack.callback(os.close, ended)
+                if not process.wait_readable(ended, timeout_s):
+                    return None
+        code = self._program.wait()
         if code == _OWN_FAILURE and self._files.pid() is None:
             return NOT_FOUND if "not found" in self._files.words() else NOT_EXECUTABLE
         return code if code >= 0 else 128 - code
@@ -224,7 +239,7 @@ def _with_terminal(
         return CrunProcess(host, program, files, members, stdin=terminal, stdout=terminal, stderr=None)
 
 
-def _received(listener: socket.socket, program: subprocess.Popen[bytes]) -> int | None:
+def _received(listener: socket.socket, program: Program) -> int | None:
     """The terminal, or None if the program ended without sending one, or took too long."""
     ended = os.pidfd_open(program.pid)
     try:
