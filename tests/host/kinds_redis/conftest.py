@@ -1,0 +1,120 @@
+"""Real servers on private directories and Unix sockets: redis-server, and valkey-server where it is installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from wye.errors import Unavailable
+from wye.host import Host
+from wye.kinds.redis.connection import Client
+from wye.kinds.redis.server import settings
+
+HOST = Host()
+PLACES = (shutil.which("redis-server"), shutil.which("valkey-server"), os.environ.get("WYE_TEST_VALKEY"))
+PROGRAMS = [path for path in PLACES if path]
+"""WYE_TEST_VALKEY: a valkey-server that is not on the path."""
+
+
+@dataclass
+class LocalServer:
+    process: subprocess.Popen[bytes]
+    connection: Client
+    socket: str
+
+    def stop(self) -> None:
+        self.connection.close()
+        self.process.kill()
+        self.process.wait()
+
+
+class LocalLauncher:
+    """Satisfies `wye.kinds.redis.server.Launcher` with processes of this machine."""
+
+    def __init__(self, program: str, sockets: Path) -> None:
+        self.program = program
+        self.sockets = sockets
+        self.servers: list[LocalServer] = []
+
+    def launch(self, directory: Path, settings: tuple[str, ...], *, password: str | None = None) -> LocalServer:
+        socket = str(self.sockets / f"{len(self.servers)}.sock")
+        argv = [self.program, "--port", "0", "--unixsocket", socket, "--dir", str(directory), *settings]
+        log = self.sockets / f"{len(self.servers)}.log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(argv, stdout=file, stderr=file, stdin=subprocess.DEVNULL)
+        deadline = time.monotonic() + 30
+        while True:
+            client = Client.at(HOST, socket, password=password)
+            try:
+                client.execute("PING")
+            except Unavailable as error:
+                client.close()
+                if process.poll() is not None or time.monotonic() > deadline:
+                    process.kill()
+                    process.wait()
+                    raise Unavailable(f"redis did not come up: {log.read_text()[-2000:]}") from error
+                time.sleep(0.005)
+                continue
+            server = LocalServer(process, client, socket)
+            self.servers.append(server)
+            return server
+
+    def stop(self) -> None:
+        for server in self.servers:
+            server.stop()
+
+
+@dataclass
+class Three:
+    """A production, its fork, and the fork's base. Production and fork are running servers with append-only files."""
+
+    launcher: LocalLauncher
+    home: Path
+    live: LocalServer
+    live_settings: tuple[str, ...]
+
+    @property
+    def ours(self) -> Client:
+        return self.live.connection
+
+    def snapshot(self, source: str, target: str) -> Path:
+        shutil.copytree(self.home / source, self.home / target)
+        return self.home / target
+
+    def fork(self) -> Client:
+        """Copies production's directory twice: base and fork; the fork starts."""
+        self.snapshot("live", "base")
+        self.snapshot("live", "fork")
+        return self.launcher.launch(self.home / "fork", self.live_settings).connection
+
+    def end(self) -> tuple[Client, Client, Path, Path]:
+        """Snapshots the fork; servers on private copies of base and theirs, and the directories."""
+        theirs = self.snapshot("fork", "theirs")
+        servers = []
+        for name in ("base", "theirs"):
+            directory = self.snapshot(name, f"{name}-run")
+            servers.append(self.launcher.launch(directory, settings(HOST, directory)).connection)
+        return servers[0], servers[1], self.home / "base", theirs
+
+
+@pytest.fixture(params=PROGRAMS, ids=[Path(program).name for program in PROGRAMS])
+def launcher(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalLauncher]:
+    made = LocalLauncher(request.param, tmp_path)
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def three(launcher: LocalLauncher, tmp_path: Path) -> Three:
+    (tmp_path / "live").mkdir()
+    options = ("--save", "", "--appendonly", "yes", "--appendfsync", "no")
+    return Three(launcher, tmp_path, launcher.launch(tmp_path / "live", options), options)
