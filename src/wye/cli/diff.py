@@ -31,10 +31,11 @@ def diff(
     """Show what differs: settings, databases (a line each), and files: A added, M modified, D deleted."""
     session = session_of(context)
     result = session.client.diff(environment, against=against, offset=offset, limit=limit)
-    session.show(result, lambda: show(*(stat_lines(result) if stat else lines(result, offset))))
+    session.show(result, lambda: show(*(stat_lines(result) if stat else lines(result, offset + limit))))
 
 
-def lines(result: wire.DiffResult, offset: int = 0) -> Iterator[Text]:
+def lines(result: wire.DiffResult, until: int) -> Iterator[Text]:
+    """`until`: how many files this page and those before it cover."""
     yield heading(result)
     if not (result.spec or result.places or result.total_files):
         yield Text("nothing differs")
@@ -44,9 +45,8 @@ def lines(result: wire.DiffResult, offset: int = 0) -> Iterator[Text]:
         yield database(place)
     for file in result.files:
         yield file_line(file)
-    left = result.total_files - offset - len(result.files)
-    if left > 0:
-        yield Text(f"... and {words.count(left, 'file')} more: --offset {offset + len(result.files)}")
+    if until < result.total_files:
+        yield Text(f"... and {words.count(result.total_files - until, 'file')} more: --offset {until}")
 
 
 def stat_lines(result: wire.DiffResult) -> Iterator[Text]:
@@ -61,12 +61,12 @@ def stat_lines(result: wire.DiffResult) -> Iterator[Text]:
     for where, changes in counted.items():
         told = ", ".join(f"{changes[kind]:,} {kind}" for kind in _LETTERS if changes[kind])
         yield Text(words.harmless(f"{where}: {told}"))
-    of = "" if len(result.files) == result.total_files else f" (the first {len(result.files):,} counted above)"
-    yield Text(f"{words.count(result.total_files, 'file')}{of}")
+    if len(result.files) < result.total_files:
+        yield Text(f"{len(result.files):,} of {words.count(result.total_files, 'file')} counted: --limit")
 
 
 def heading(result: wire.DiffResult) -> Text:
-    return Text.assemble((result.environment, "bold"), f" against {result.against}, since {words.short(result.base)}")
+    return Text.assemble((result.environment, "bold"), f" against {result.against}")
 
 
 def setting(change: wire.SpecChange) -> Text:

@@ -3,6 +3,8 @@ characters are shown, not sent to the terminal."""
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
@@ -12,6 +14,8 @@ from rich.text import Text
 from wye.cli import words
 
 Cell = str | Text
+
+_TRAILING = re.compile(r" +$", re.MULTILINE)
 
 _COLOURS = {
     "healthy": "green",
@@ -53,9 +57,11 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
 
 
 def show(*what: Table | Text | str) -> None:
-    """Prints to stdout; as wide as needed where that is no terminal."""
+    """Prints to stdout; as wide as needed where that is no terminal. No line ends in spaces."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=10_000)
-    for each in what:
-        console.print(Text(each) if isinstance(each, str) else each)
+    with console.capture() as captured:
+        for each in what:
+            console.print(Text(each) if isinstance(each, str) else each)
+    sys.stdout.write(_TRAILING.sub("", captured.get()))

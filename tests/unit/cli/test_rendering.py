@@ -134,8 +134,8 @@ def test_a_whole_diff() -> None:
         files=(wire.FileChange(place="layer web", path="/x", change="added", before=None, after=FILE),),
         total_files=41,
     )
-    assert [line.plain for line in diff.lines(found)] == [
-        "fix-1 against production, since cccccccccccc",
+    assert [line.plain for line in diff.lines(found, 1)] == [
+        "fix-1 against production",
         "M setting services.web.environment.DEBUG: 0 → 1",
         'A setting services.cache = {"image":"x"}',
         "D setting services.old = 1",
@@ -147,12 +147,12 @@ def test_a_whole_diff() -> None:
         "3 settings",
         "M volume db (postgres): 1.0 MiB changed; 12 modified, 2 added files",
         "layer web: 1 added",
-        "41 files (the first 1 counted above)",
+        "1 of 41 files counted: --limit",
     ]
 
 
 def test_nothing_differs() -> None:
-    assert [line.plain for line in diff.lines(result())][1:] == ["nothing differs"]
+    assert [line.plain for line in diff.lines(result(), 1000)][1:] == ["nothing differs"]
 
 
 # ---------------------------------------------------------------- the rest
