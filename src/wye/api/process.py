@@ -8,7 +8,6 @@ same reason. A process whose `RemoteProcess` is closed, or whose client dies, is
 
 from __future__ import annotations
 
-import contextlib
 import json
 import select
 import socket

@@ -63,7 +63,9 @@ def complaint(error: ValidationError | Mapping[str, Any]) -> str:
     """The first thing that is wrong, or the one given, as "field: why"."""
     first = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else error
     where = ".".join(str(part) for part in first["loc"] if part not in _PARTS)
-    what = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
+    what: str = first["msg"]
+    if what[1:2].islower():
+        what = what[0].lower() + what[1:]
     return f"{where}: {what}" if where else what
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from wye.api import wire
 from wye.cli import words
-from wye.cli.session import Environment, Json, quote_json, session_of
+from wye.cli.session import Environment, Json, session_of
 from wye.cli.tables import show
 
 _LETTERS = {"added": ("A", "green"), "removed": ("D", "red"), "modified": ("M", "yellow")}
@@ -133,4 +134,6 @@ def _kind(view: wire.FileView) -> str:
 
 
 def _value(text: str | None) -> str:
-    return words.harmless(quote_json(text or "null"))
+    """JSON text as people like to read it: a string without its quotes."""
+    value = json.loads(text or "null")
+    return words.harmless(value if isinstance(value, str) else text or "null")

@@ -30,8 +30,11 @@ def exec_(
     user: User = None,
     workdir: WorkingDirectory = None,
     interactive: Annotated[
-        bool, typer.Option("--interactive/--no-stdin", "-i/-n", help="Pass on stdin, or give it none.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--interactive/--no-stdin", "-i/-n", help="Pass on stdin; by itself if it is piped, or with a terminal."
+        ),
+    ] = None,
     tty: Annotated[
         bool | None, typer.Option("--tty/--no-tty", "-t/-T", help="With a terminal; by itself where there is one.")
     ] = None,
@@ -48,7 +51,9 @@ def exec_(
         say(as_document(result))
         raise typer.Exit(result.exit_code)
     with_tty = terminal.is_terminal() if tty is None else tty
-    raise typer.Exit(_run(session, environment, _without_dashes(command), options, stdin=interactive, tty=with_tty))
+    # A keyboard that is not passed on as a terminal stays with whoever else reads it: `wye exec ... | less`.
+    stdin = with_tty or not terminal.has_keyboard() if interactive is None else interactive
+    raise typer.Exit(_run(session, environment, _without_dashes(command), options, stdin=stdin, tty=with_tty))
 
 
 def shell(

@@ -6,7 +6,6 @@ Results go to stdout and nothing else does, so that they can be piped; progress,
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, TypeVar
@@ -143,9 +142,3 @@ Environments = Annotated[
     list[str], typer.Argument(metavar="ENVIRONMENT", help="Names of environments.", autocompletion=_environments)
 ]
 Services = Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...", help="Services; none named: all.")]
-
-
-def quote_json(text: str) -> str:
-    """JSON text as people like to read it: a string without its quotes."""
-    value = json.loads(text)
-    return value if isinstance(value, str) else text

@@ -10,7 +10,6 @@ import contextlib
 import os
 import select
 import signal
-import sys
 import termios
 import tty
 from collections.abc import Iterator
@@ -24,7 +23,12 @@ _READ_BYTES = 64 * 1024
 
 def is_terminal() -> bool:
     """Whether somebody sits at both ends."""
-    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+    return has_keyboard() and os.isatty(STDOUT)
+
+
+def has_keyboard() -> bool:
+    """Whether stdin is a terminal."""
+    return has_stdin() and os.isatty(STDIN)
 
 
 def has_stdin() -> bool:
@@ -47,7 +51,7 @@ def size() -> tuple[int, int]:
 
 def join(process: RemoteProcess, *, stdin: bool, tty: bool) -> int:
     """Copies until the process ends; returns its exit code."""
-    with _raw() if tty else contextlib.nullcontext(), _resizes() as resized:
+    with _raw() if tty and has_keyboard() else contextlib.nullcontext(), _resizes() as resized:
         poll = select.poll()
         poll.register(resized, select.POLLIN)
         while process.exit_code is None:

@@ -199,6 +199,11 @@ def test_exec_keeps_the_streams_apart(shop: Served) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (9, b"out\n", b"err\n")
 
 
+def test_a_terminal_can_be_had_without_one_here(shop: Served) -> None:
+    done = program(shop, "exec", "-t", "-n", "production", "--", "tty", input=b"")
+    assert (done.returncode, done.stdout.startswith(b"/dev/pts/")) == (0, True)
+
+
 def test_a_closed_pipe_ends_it(shop: Served) -> None:
     child = subprocess.Popen(
         [sys.executable, "-c", "from wye.cli.main import main; main()", "exec", "-n", "production", "yes"],

@@ -1,6 +1,6 @@
-"""Bytes from one worker thread to one response, in order, in bounded memory.
+"""Bytes from worker threads to one response, in order, in bounded memory.
 
-The thread never touches the event loop but to wake it, and one wake-up carries all that has gathered, so a fast
+A thread never touches the event loop but to wake it, and one wake-up carries all that has gathered, so a fast
 producer costs the loop little. When nobody reads any more, `put` says so and everything else is dropped: what a
 verb does never depends on who watches.
 """
