@@ -34,7 +34,7 @@ MS_NOATIME, MS_BIND, MS_REC, MS_PRIVATE = 0x400, 0x1000, 0x4000, 0x40000
 MNT_DETACH = 0x2
 
 _SYS_OPENAT2 = 437
-_RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x02, 0x04, 0x08
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH, _RESOLVE_IN_ROOT = 0x02, 0x04, 0x08, 0x10
 _OUTPUT_IN_ERRORS = 2000
 
 
@@ -221,13 +221,18 @@ class Host:
 
         Returns a descriptor. Raises OSError as open(2) does: ELOOP for a link, EXDEV for an escape.
         """
-        relative = path.lstrip("/") or "."
+        return self._open_at(root, path.lstrip("/") or ".", flags, mode, _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH)
+
+    def open_inside(self, root: int | Path, path: str, flags: int = os.O_RDONLY) -> int:
+        """Opens `path` as a process whose root directory is `root` would: links are followed, and lead to places
+        below `root` only. Raises OSError."""
+        return self._open_at(root, path, flags, 0, _RESOLVE_IN_ROOT)
+
+    def _open_at(self, root: int | Path, path: str, flags: int, mode: int, resolve: int) -> int:
         descriptor = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if isinstance(root, Path) else root
         try:
-            how = (ctypes.c_uint64 * 3)(
-                flags | os.O_CLOEXEC, mode, _RESOLVE_NO_MAGICLINKS | _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH
-            )
-            opened: int = _libc.syscall(_SYS_OPENAT2, descriptor, os.fsencode(relative), ctypes.byref(how), 24)
+            how = (ctypes.c_uint64 * 3)(flags | os.O_CLOEXEC, mode, _RESOLVE_NO_MAGICLINKS | resolve)
+            opened: int = _libc.syscall(_SYS_OPENAT2, descriptor, os.fsencode(path), ctypes.byref(how), 24)
             if opened < 0:
                 number = ctypes.get_errno()
                 raise OSError(number, os.strerror(number), path)

@@ -8,9 +8,11 @@ to remove what is not there is harmless, and it raises a WyeError when the world
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from socket import socket as Socket
+from typing import Any, Protocol
 
 from wye.model import (
     Build,
@@ -345,6 +347,15 @@ class Runtime(Protocol):
         """New content for one of the plan's `files`, seen by the running container at once (same inode)."""
         ...
 
+    def open_socket(self, container_id: str, path: str) -> int:
+        """A descriptor (O_PATH) of the Unix socket at `path` as the container sees it, opened without following a
+        link; connect to it through /proc/self/fd. Raises NotFound."""
+        ...
+
+    def dial(self, container_id: str, port: int) -> Socket:
+        """A TCP connection to `port` on the container's own loopback. Raises Unavailable."""
+        ...
+
     def delete(self, container_id: str) -> None:
         """Kills what runs, removes all of it: processes, mounts, cgroup, bundle. Its logs go with
         `delete_logs`, its layer with the environment."""
@@ -517,4 +528,95 @@ class Kind(Protocol):
     def prepare(self, root: Path) -> None:
         """Makes a copied volume safe to start from: removes what would tie it to its source
         (`postmaster.pid`). Called after a fork or restore, before any service starts."""
+        ...
+
+
+class Endpoint(Protocol):
+    """A running server of an environment, reached from the host. What it answers is hostile."""
+
+    env: Mapping[str, str]
+    """The variables it was started with."""
+    root: Path
+    """Its volume's root on the host; below it everything is hostile."""
+
+    def socket(self, path: str) -> AbstractContextManager[Path]:
+        """A path on the host that leads to the Unix socket at `path` in its container. Raises NotFound."""
+        ...
+
+    def dial(self, port: int) -> Socket:
+        """A connection to `port` on its loopback. Raises Unavailable."""
+        ...
+
+
+class Changes(Protocol):
+    """What one kind of state went through in one place: net and exact, a value that outlives its servers."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def place(self) -> str: ...
+
+    def __bool__(self) -> bool:
+        """Whether there is anything."""
+        ...
+
+    def stat(self) -> dict[str, Any]:
+        """Counts that fit a screen, as JSON."""
+        ...
+
+    def page(self, offset: int, limit: int) -> dict[str, Any]:
+        """In full, as JSON: from item `offset` on at most `limit`."""
+        ...
+
+    def to_json(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a project says of merging one kind of state (`x-wye: merge:`), as JSON, and what people decided:
+    resolutions by conflict id. `dry_run`: everything but the commit."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    resolutions: dict[str, Any] = field(default_factory=dict)
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """`seconds` by step; `items`: rows, keys; `digest` of what a rehearsal relied on and the merge must find again."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    items: int = 0
+
+
+class ServerKind(Kind, Protocol):
+    """A kind of state that only a running server can read: databases.
+
+    `read` and `apply` raise Refused (a CheckFailed that carries the complete list of conflicts); then nothing has
+    changed.
+    """
+
+    def throwaway_argv(self, root: Path) -> tuple[str, ...]:
+        """How to start a server over a copy of the volume at `root` that acts on nothing outside: appended to the
+        image's entrypoint."""
+        ...
+
+    def await_ready(self, server: Endpoint, timeout_s: float) -> None:
+        """Until it answers. Raises Unavailable."""
+        ...
+
+    def prepare_fork(self, server: Endpoint) -> None:
+        """Makes a fresh fork's own server ready to be changed and, later, compared. The base snapshot comes next."""
+        ...
+
+    def read(
+        self, base: Endpoint, theirs: Endpoint, freeze: Callable[[], list[PathChange]], *, place: str, settings: Terms
+    ) -> Changes:
+        """What `theirs` changed since `base`. `base` is a throwaway; `theirs` may be in use. `freeze` takes a snapshot
+        of theirs now and says what differs from the base's, with paths relative to the volume."""
+        ...
+
+    def apply(self, target: Endpoint, changes: Changes, terms: Terms) -> Applied:
+        """Into a running server, in one transaction per database. Writers of other things go on meanwhile."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from wye.model import Usage
 
@@ -86,6 +87,8 @@ class EntryView:
     arguments: dict[str, str]
     revision: str
     source: str | None = None
+    evidence: dict[str, Any] = field(default_factory=dict)
+    """Of a merge, in `show`: what was merged, its checks and their output, the steps and their times."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +124,8 @@ class FileChange:
     after: FileView | None
     changed_bytes: int = 0
     metadata_only: bool = False
+    text: str | None = None
+    """The unified diff of a text file; None for others, or if it was not asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +160,8 @@ class DiffResult:
     files: tuple[FileChange, ...]
     total_files: int
     """Of `files` before paging."""
+    stores: tuple[StoreChange, ...] = ()
+    """Databases. A place that is here is not in `places`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,3 +179,66 @@ class CollectResult:
     images: int
     objects: int
     freed_bytes: int | None
+
+
+# ---------------------------------------------------------------- merge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConflictView:
+    """What both sides did to one thing. `id` names it in a resolution; `choices`: "ours", "theirs", "value", or none
+    if only a change on either side can settle it. `base`, `ours`, `theirs` are JSON."""
+
+    id: str
+    kind: str
+    place: str
+    key: tuple[str | None, ...]
+    column: str
+    base: Any
+    ours: Any
+    theirs: Any
+    choices: tuple[str, ...]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreChange:
+    """What happened in one database. `stat` fits a screen; `page` has rows or keys in full, as JSON; `refused`: why it
+    could not be read at all."""
+
+    place: str
+    kind: str
+    service: str
+    stat: dict[str, Any]
+    page: dict[str, Any] = field(default_factory=dict)
+    refused: tuple[ConflictView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckView:
+    """One check that was run. `output` is its first 64 KiB."""
+
+    name: str
+    passed: bool
+    seconds: float
+    output: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeResult:
+    """`merged` False: nothing was changed, because of `conflicts`, a check, or because it was only rehearsed.
+
+    `steps`: seconds by step, in order. `applied`: how much by place ("postgres db": 12 rows). `restarted`: services.
+    `entry`: in the target's ledger; empty if nothing was merged.
+    """
+
+    source: str
+    into: str
+    merged: bool
+    rehearsed: bool
+    entry: str = ""
+    conflicts: tuple[ConflictView, ...] = ()
+    checks: tuple[CheckView, ...] = ()
+    applied: dict[str, int] = field(default_factory=dict)
+    restarted: tuple[str, ...] = ()
+    steps: dict[str, float] = field(default_factory=dict)

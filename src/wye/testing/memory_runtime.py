@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from wye.errors import BadRequest, Conflict, NotFound, WyeError
+from wye.errors import BadRequest, Conflict, NotFound, Unavailable, WyeError
 from wye.interfaces import Container, ContainerPlan, ExecPlan, ExecProcess, LogLine
 from wye.model import EnvironmentId
 
@@ -210,6 +211,14 @@ class MemoryRuntime:
                 return
             with self._changed:
                 self._changed.wait(0.05)
+
+    def open_socket(self, container_id: str, path: str) -> int:
+        self._running(container_id)
+        raise NotFound(f"there is no socket {path} in the container: nothing runs here")
+
+    def dial(self, container_id: str, port: int) -> socket.socket:
+        self._running(container_id)
+        raise Unavailable(f"nothing answers at port {port} of the container")
 
     def memory_bytes(self, container_id: str) -> int | None:
         container = self.container(container_id)

@@ -17,13 +17,26 @@ import itertools
 import logging
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from wye.drivers.crun import bundle as bundles
-from wye.drivers.crun import capabilities, check, config, diagnosis, execution, layer, process, sources, sysctl, users
+from wye.drivers.crun import (
+    capabilities,
+    check,
+    config,
+    diagnosis,
+    execution,
+    layer,
+    process,
+    reach,
+    sources,
+    sysctl,
+    users,
+)
 from wye.drivers.crun.bundle import Bundle, Record, State
 from wye.drivers.crun.cgroup import Cgroups, Layout
 from wye.drivers.crun.conmon import Conmon
@@ -284,6 +297,12 @@ class CrunRuntime:
     def exit_descriptor(self, container_id: str) -> int | None:
         state = self._state(container_id)
         return process.descriptor(state.process) if state and state.boot == self._boot else None
+
+    def open_socket(self, container_id: str, path: str) -> int:
+        return reach.open_socket(self._host, self.container(container_id), path)
+
+    def dial(self, container_id: str, port: int) -> socket.socket:
+        return reach.dial(self._host, self.container(container_id), port)
 
     def memory_bytes(self, container_id: str) -> int | None:
         return self._cgroups.memory_bytes(self._cgroups.path(container_id)) if bundles.is_id(container_id) else None

@@ -1,0 +1,153 @@
+"""Servers that kinds of state are read and changed through: an environment's own, and throwaway ones on copies.
+
+A throwaway runs in a container of the service's own image, over a writable copy of a snapshot, without any network
+and without power over anything outside. It is in no ledger: after a crash reconcile removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from socket import socket as Socket
+
+from wye.engine import apply, plan
+from wye.engine.context import Engine, new_environment_id
+from wye.errors import Unsupported
+from wye.interfaces import Endpoint, ServerKind
+from wye.model import Environment, Image, MountKind, Service, SnapshotId, Spec
+
+_READY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A volume that a kind claims, and the service that serves it."""
+
+    kind: ServerKind
+    volume: str
+    service: Service
+
+    @property
+    def place(self) -> str:
+        return f"{self.kind.name} {self.service.name}"
+
+
+def find_stores(engine: Engine, root: Path, spec: Spec) -> list[Store]:
+    """The databases among an environment's volumes, by service. `root`: of a snapshot or an environment.
+
+    A volume that several services mount belongs to the first by name that runs an image of its own for it: the
+    service whose mount is writable.
+    """
+    found = []
+    for volume in sorted(spec.volumes):
+        kind = next((each for each in engine.kinds if each.claims(root / "volumes" / volume)), None)
+        if kind is None:
+            continue
+        if not hasattr(kind, "read"):
+            continue
+        owner = _owner(spec, volume)
+        if owner is not None:
+            found.append(Store(kind, volume, owner))  # type: ignore[arg-type]
+    return found
+
+
+def _owner(spec: Spec, volume: str) -> Service | None:
+    for name in sorted(spec.services):
+        for mount in spec.services[name].mounts:
+            if mount.kind is MountKind.VOLUME and mount.source == volume and not mount.read_only:
+                return spec.services[name]
+    return None
+
+
+class RunningEndpoint:
+    """Satisfies `interfaces.Endpoint`."""
+
+    def __init__(self, engine: Engine, container_id: str, env: Mapping[str, str], root: Path) -> None:
+        self._engine, self._container_id = engine, container_id
+        self.env = env
+        self.root = root
+
+    @contextlib.contextmanager
+    def socket(self, path: str) -> Iterator[Path]:
+        """A link of ours to a descriptor of theirs: nothing on the way can be exchanged by the container."""
+        opened = self._engine.runtime.open_socket(self._container_id, path)
+        try:
+            with tempfile.TemporaryDirectory(prefix="wye-socket-") as directory:
+                link = Path(directory) / os.path.basename(path)
+                link.symlink_to(f"/proc/{os.getpid()}/fd/{opened}")
+                yield link
+        finally:
+            os.close(opened)
+
+    def dial(self, port: int) -> Socket:
+        return self._engine.runtime.dial(self._container_id, port)
+
+
+def live(engine: Engine, environment: Environment, store: Store) -> Endpoint:
+    """The environment's own server. Raises Unavailable if it does not answer."""
+    identity = apply.container_id(environment, str(store.service.name))
+    env = {**environment.images[str(store.service.name)].config.environment, **store.service.environment}
+    root = engine.volumes.environment_path(environment.id) / "volumes" / store.volume
+    endpoint = RunningEndpoint(engine, identity, env, root)
+    store.kind.await_ready(endpoint, _READY_S)
+    return endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Throwaway:
+    """An endpoint, and the bytes it runs on."""
+
+    endpoint: Endpoint
+    environment: Environment
+
+
+@contextlib.contextmanager
+def throwaway(
+    engine: Engine,
+    environment: Environment,
+    spec: Spec,
+    images: Mapping[str, Image],
+    snapshot: SnapshotId,
+    store: Store,
+) -> Iterator[Throwaway]:
+    """A server over a copy of `snapshot`, gone with all its bytes afterwards."""
+    name = str(store.service.name)
+    temporary = replace(environment, id=new_environment_id(), images=dict(images), addresses={}, ports={})
+    engine.host.at("throwaway:volumes")
+    engine.volumes.fork(snapshot, temporary.id)
+    identity = apply.container_id(temporary, name)
+    try:
+        root = engine.volumes.environment_path(temporary.id)
+        volume = root / "volumes" / store.volume
+        store.kind.prepare(volume)
+        argv = (*_entrypoint(store.service, images[name]), *store.kind.throwaway_argv(volume))
+        wanted = replace(
+            plan.container_plan(temporary, spec, name, resolver=""),
+            argv=argv,
+            namespace=None,
+            durable=False,
+            hostname="throwaway",
+        )
+        engine.host.at("throwaway:start")
+        engine.runtime.start(wanted, root, engine.images.rootfs(images[name]))
+        endpoint = RunningEndpoint(engine, identity, wanted.env, volume)
+        store.kind.await_ready(endpoint, _READY_S)
+        yield Throwaway(endpoint, temporary)
+    finally:
+        engine.runtime.delete(identity)
+        engine.runtime.delete_logs(temporary.id)
+        engine.volumes.delete_environment(temporary.id)
+
+
+def _entrypoint(service: Service, image: Image) -> tuple[str, ...]:
+    """The image's, which drops root and sets up directories; a service's own may do anything."""
+    if service.entrypoint is not None:
+        raise Unsupported(
+            f"service {service.name!r} has an entrypoint of its own, so its data cannot be read apart from it",
+            hint="use the image's entrypoint and give the settings as its command",
+        )
+    return image.config.entrypoint

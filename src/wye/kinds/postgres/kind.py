@@ -1,0 +1,176 @@
+"""Postgres as the engine knows it: this room's parts behind `interfaces.ServerKind`.
+
+Connections go through the server's Unix socket, where the images' `local all all trust` lets a superuser in without
+a password; only root on the host can get to it, and to the socket of a container by its own name for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from wye.errors import InvariantError, NotFound, Unavailable
+from wye.interfaces import Applied, Changes, Endpoint, PathChange, Terms
+from wye.kinds.postgres import apply as merging
+from wye.kinds.postgres.changes import DatabaseChanges, page, stat, to_json
+from wye.kinds.postgres.cluster import THROWAWAY, find_data, refuse_tablespaces
+from wye.kinds.postgres.plan import read_changes
+from wye.kinds.postgres.prepare import MAINTENANCE, prepare
+from wye.kinds.postgres.session import Connection
+from wye.kinds.postgres.volume import PostgresVolume
+from wye.merge.conflict import Resolution, resolution_from_json
+from wye.merge.rows import Grain
+
+_POLL_S = 0.003
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointServer:
+    """Satisfies `cluster.Server` over an endpoint."""
+
+    endpoint: Endpoint
+
+    def connect(self, database: str) -> Connection:
+        port = self.endpoint.env.get("PGPORT", "5432")
+        user = self.endpoint.env.get("POSTGRES_USER") or "postgres"
+        with self.endpoint.socket(f"/var/run/postgresql/.s.PGSQL.{port}") as link:
+            try:
+                return psycopg.connect(
+                    host=str(link.parent), port=int(port), user=user, dbname=database, connect_timeout=10,
+                    autocommit=True, application_name="wye",
+                )  # fmt: skip
+            except psycopg.OperationalError as error:
+                raise Unavailable(f"postgres does not let wye in: {str(error).strip()}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresChanges:
+    """Satisfies `interfaces.Changes`: what happened in every database of one service."""
+
+    place: str
+    databases: tuple[DatabaseChanges, ...]
+    kind: str = "postgres"
+
+    def __bool__(self) -> bool:
+        return any(self.databases)
+
+    def stat(self) -> dict[str, Any]:
+        return {"databases": [stat(each) for each in self.databases]}
+
+    def page(self, offset: int, limit: int) -> dict[str, Any]:
+        """Rows of all tables of all databases, counted through from 0."""
+        shown = []
+        left, begin = limit, offset
+        for database in self.databases:
+            tables = []
+            for table in database.tables:
+                size = len(table.deletes) + len(table.updates) + len(table.inserts)
+                rows = page(table, begin, left) if begin < size and left > 0 else []
+                left -= len(rows)
+                begin = max(0, begin - size)
+                tables.append({"table": table.table, "rows": rows, "total": size})
+            shown.append({**_as_dict(stat(database)), "tables": tables, "stat": stat(database)})
+        return {"databases": shown}
+
+    def to_json(self) -> bytes:
+        return b"[" + b",".join(to_json(each) for each in self.databases) + b"]"
+
+
+class PostgresKind(PostgresVolume):
+    """Satisfies `interfaces.ServerKind`."""
+
+    def throwaway_argv(self, root: Path) -> tuple[str, ...]:
+        data = find_data(self._host, root)
+        if data is None:
+            raise NotFound("there is no data directory in the volume")
+        refuse_tablespaces(self._host, root / data)
+        # The engine reaches a throwaway through its socket alone; `listen_addresses` of the fence closes the rest.
+        return ("postgres", *(word for name, value in THROWAWAY.items() for word in ("-c", f"{name}={value}")))
+
+    def await_ready(self, server: Endpoint, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                EndpointServer(server).connect(MAINTENANCE).close()
+                return
+            except (Unavailable, NotFound) as error:
+                if time.monotonic() > deadline:
+                    raise Unavailable(f"postgres does not answer after {timeout_s:g} s: {error.message}") from error
+            time.sleep(_POLL_S)
+
+    def prepare_fork(self, server: Endpoint) -> None:
+        prepare(self._host, EndpointServer(server))
+
+    def read(
+        self, base: Endpoint, theirs: Endpoint, freeze: Callable[[], list[PathChange]], *, place: str, settings: Terms
+    ) -> Changes:
+        data = find_data(self._host, theirs.root)
+        if data is None:
+            raise NotFound("there is no data directory in the volume")
+        found = read_changes(
+            self._host, EndpointServer(base), EndpointServer(theirs), freeze, data=data, watched=_watched(settings)
+        )
+        return PostgresChanges(place, tuple(found))
+
+    def apply(self, target: Endpoint, changes: Changes, terms: Terms) -> Applied:
+        if not isinstance(changes, PostgresChanges):
+            raise InvariantError(f"{changes.kind} changes given to postgres")
+        seconds: dict[str, float] = {}
+        rows = 0
+        for database in changes.databases:
+            with _opened(target, database.database) as connection:
+                done = merging.apply(
+                    self._host, connection, database, _options(terms, database), _resolutions(terms.resolutions)
+                )
+            rows += done.rows
+            for step, took in done.seconds.items():
+                seconds[step] = seconds.get(step, 0.0) + took
+        return Applied(seconds=seconds, items=rows)
+
+
+@contextlib.contextmanager
+def _opened(target: Endpoint, database: str) -> Iterator[Connection]:
+    connection = EndpointServer(target).connect(database)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def _as_dict(value: Any) -> dict[str, Any]:
+    return dict(value)
+
+
+def _tables(terms: Terms) -> Mapping[str, str]:
+    """`x-wye: merge: {table: {orders: row}}`, by name as the catalog prints it: "public.orders" for "orders"."""
+    named = terms.settings.get("table", {})
+    return {name if "." in name else f"public.{name}": str(grain) for name, grain in named.items()}
+
+
+def _watched(terms: Terms) -> dict[str, list[str]]:
+    return {}
+
+
+def _options(terms: Terms, changes: DatabaseChanges) -> merging.Options:
+    grain = {name: Grain(value) for name, value in _tables(terms).items()}
+    delta: dict[str, frozenset[str]] = {}
+    for name in terms.settings.get("delta", ()):
+        table, _, column = str(name).rpartition(".")
+        table = table if "." in table else f"public.{table}"
+        delta[table] = delta.get(table, frozenset()) | {column}
+    return merging.Options(
+        grain=grain,
+        delta=delta,
+        checks=tuple(terms.settings.get("sql_checks", ())),
+        dry_run=terms.dry_run,
+    )
+
+
+def _resolutions(found: Mapping[str, Any]) -> dict[str, Resolution]:
+    return {identity: resolution_from_json(value) for identity, value in found.items()}
