@@ -119,7 +119,10 @@ class Rig:
         try:
 
             def freeze() -> Any:
-                return self.pool.changes(fork.base, self.snapshot(fork))
+                end = self.snapshot(fork)
+                found = self.pool.changes(fork.base, end)
+                self.pool.delete_snapshot(self.snapshots.pop())
+                return found
 
             found = read_changes(self.host, base.server, fork.server, freeze, DATA, **options)
         finally:
@@ -152,5 +155,5 @@ def new_rig(size_bytes: int) -> Iterator[Rig]:
 
 @pytest.fixture(scope="module")
 def rig() -> Iterator[Rig]:
-    with new_rig(4 << 30) as made:
+    with new_rig(2 << 30) as made:
         yield made

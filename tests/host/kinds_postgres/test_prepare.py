@@ -10,8 +10,9 @@ import pytest
 
 from wye.errors import NotFound, Unsupported
 from wye.host import Host
-from wye.kinds.postgres.cluster import Postgres, clean, find_data, refuse_tablespaces, version
+from wye.kinds.postgres.cluster import clean, find_data, refuse_tablespaces, version
 from wye.kinds.postgres.refuse import Refused
+from wye.kinds.postgres.volume import PostgresVolume
 
 pytestmark = pytest.mark.host
 
@@ -51,7 +52,7 @@ def test_find_data(rig: Any, production: Any, tmp_path: Path) -> None:
     assert find_data(rig.host, root / "volumes/db") == "data"
     assert find_data(rig.host, root / "volumes/db/data") == ""
     assert find_data(rig.host, tmp_path) is None
-    assert Postgres(rig.host).claims(root / "volumes/db")
+    assert PostgresVolume(rig.host).claims(root / "volumes/db")
     assert version(rig.host, root / "volumes/db/data") >= 15
     with pytest.raises(NotFound):
         version(rig.host, tmp_path)
@@ -61,14 +62,16 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     """A fork's processes can put a link where a file is looked for."""
     host = Host()
     outside, data = tmp_path / "outside", tmp_path / "data"
-    for folder in (outside, outside / "global", data):
+    for folder in (outside, outside / "global", outside / "base", data):
         folder.mkdir()
-    for name in ("PG_VERSION", "global/pg_control", "postmaster.pid"):
+    for name in ("PG_VERSION", "postmaster.pid"):
         (outside / name).write_text("15")
     (data / "PG_VERSION").symlink_to(outside / "PG_VERSION")
     (data / "global").symlink_to(outside / "global")
+    (data / "base").symlink_to(outside / "base")
     (data / "postmaster.pid").symlink_to(outside / "postmaster.pid")
     (tmp_path / "link").symlink_to(outside)
+    assert find_data(host, outside) == ""
     assert find_data(host, data) is None
     clean(host, data)
     assert not (data / "postmaster.pid").is_symlink()

@@ -115,7 +115,7 @@ class _Merge:
         # A target that has the fork's schema already gets no DDL: "create index on t (c)" twice makes two indexes.
         ddl = [] if expected is None else self.changes.ddl
         before, after = split(ddl, ddl_first=self.changes.ddl_first)
-        columns = self._columns() if ddl else {}
+        columns = self._columns() if self.changes.ddl else {}
         self.lap("schema")
         self._refuse_lost(bool(ddl))
         self._replay(before)

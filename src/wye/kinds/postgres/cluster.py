@@ -99,44 +99,23 @@ def refuse_tablespaces(host: Host, data: Path) -> None:
         )
 
 
-class Postgres:
-    """The kind, for the engine's table of kinds (`interfaces.Kind`)."""
-
-    name = "postgres"
-
-    def __init__(self, host: Host) -> None:
-        self._host = host
-
-    def claims(self, root: Path) -> bool:
-        return find_data(self._host, root) is not None
-
-    def prepare(self, root: Path) -> None:
-        folder = find_data(self._host, root)
-        if folder is not None:
-            clean(self._host, root / folder)
-
-
 def _is_data(host: Host, root: Path, folder: str) -> bool:
-    try:
-        host.read_beneath(root, f"{folder}/PG_VERSION", limit_bytes=1)
-        host.read_beneath(root, f"{folder}/global/pg_control", limit_bytes=1)
-    except OSError:
-        return False
-    return True
+    modes = _entries(host, root, folder)
+    return stat.S_ISREG(modes.get("PG_VERSION", 0)) and all(stat.S_ISDIR(modes.get(n, 0)) for n in ("global", "base"))
 
 
 def _folders(host: Host, root: Path, folder: str) -> list[str]:
-    return sorted(name for name, is_folder in _entries(host, root, folder).items() if is_folder)
+    return sorted(name for name, mode in _entries(host, root, folder).items() if stat.S_ISDIR(mode))
 
 
-def _entries(host: Host, root: Path, folder: str) -> dict[str, bool]:
-    """Names in a directory, each with whether it is a directory itself; empty if it cannot be opened."""
+def _entries(host: Host, root: Path, folder: str) -> dict[str, int]:
+    """Names in a directory, each with its mode; empty if it cannot be opened."""
     try:
         descriptor = host.open_beneath(root, folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
         return {}
     try:
         with os.scandir(descriptor) as entries:
-            return {e.name: stat.S_ISDIR(e.stat(follow_symlinks=False).st_mode) for e in entries}
+            return {entry.name: entry.stat(follow_symlinks=False).st_mode for entry in entries}
     finally:
         os.close(descriptor)

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from wye.kinds.postgres.changes import TableChanges
 from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.rows import Source, copy_rows, count_equal, read_rows
-from wye.kinds.postgres.session import Connection, array, fetch, names, quote
+from wye.kinds.postgres.session import Connection, array, fetch, literal, names, quote
 from wye.kinds.postgres.tables import Index, Relation, read_tables
-from wye.merge.conflict import Conflict, Decisions
+from wye.merge.conflict import BOTH, Conflict, Decisions, Side
 from wye.merge.rows import Row, Table, Triple, Write, merge_multiset, merge_row
 
 DELETE, UPDATE, RECREATE, INSERT = "D", "U", "R", "I"
@@ -98,8 +98,11 @@ def stage(connection: Connection, number: int, changes: TableChanges, table: Tab
     entries = _entries(changes)
     ours = _lock(connection, staged, entries)
     _forget_what_goes(staged, entries, ours)
+    unseen = _changed_unseen(connection, staged)
     for n, (base, theirs) in enumerate(entries):
         write = merge_row(table, Triple(base=base, ours=ours.get(n), theirs=theirs), decisions)
+        if write is not None and write.after is None and n in unseen and not _may_go(table, write, decisions):
+            continue
         if write is not None:
             staged.writes.append((n, _operation(changes.columns, write, bound), write))
     return staged
@@ -144,6 +147,37 @@ def _lock(connection: Connection, staged: Staged, entries: list[tuple[Row | None
     sql = f"""select s.n, {cells} from {staged.relation.source} t join {staged.keys} s on {staged.match_old()}
         for update of t"""
     return {int(n or 0): tuple(row) for n, *row in read_rows(connection, sql)}
+
+
+def _changed_unseen(connection: Connection, staged: Staged) -> set[int]:
+    """Entries whose row in the target was given a value in a column that the fork does not have: a deletion in the
+    fork did not see that value. One that every row got when the column came is no change."""
+    strange = [
+        f"array[t.{quote(c)}]::text is distinct from {literal(staged.relation.missing.get(c, '{NULL}'))}"
+        for c in staged.relation.stored
+        if c not in staged.changes.columns
+    ]
+    if not strange or not staged.changes.deletes:
+        return set()
+    sql = f"""select s.n from {staged.relation.source} t join {staged.keys} s on {staged.match_old()}
+        where {" or ".join(strange)}"""
+    return {n for (n,) in fetch(connection, sql)}
+
+
+def _may_go(table: Table, write: Write, decisions: Decisions) -> bool:
+    assert write.before is not None
+    row = dict(zip(table.columns, write.before, strict=True))
+    conflict = Conflict(
+        kind="delete/update",
+        place=table.place,
+        key=tuple(row[column] for column in table.key),
+        base=row,
+        ours=row,
+        choices=BOTH,
+        detail="the target has set columns that the fork does not have",
+    )
+    chosen = decisions.of(conflict)
+    return chosen is not None and chosen.side is Side.THEIRS
 
 
 def _forget_what_goes(staged: Staged, entries: list[tuple[Row | None, Row | None]], ours: dict[int, Row]) -> None:
