@@ -187,8 +187,17 @@ class Pusher:
     folder: Callable[..., Member] = directory
     layer: Callable[..., bytes] = layer
 
-    def push(self, name: str, layers: Sequence[bytes], config: Mapping[str, Any] | None = None) -> str:
-        """Returns the reference. Each of `layers` is a tar archive."""
+    def push(
+        self,
+        name: str,
+        layers: Sequence[bytes],
+        config: Mapping[str, Any] | None = None,
+        *,
+        options: Sequence[str] = (),
+        platforms: Sequence[str] = (),
+    ) -> str:
+        """Returns the reference. Each of `layers` is a tar archive. `options` are skopeo's; with `platforms`, an
+        index is pushed that has this image for this machine and says that it has one for each of those."""
         layout = self.directory / hashlib.sha256(os.urandom(8)).hexdigest()[:12]
         blobs = layout / "blobs/sha256"
         blobs.mkdir(parents=True)
@@ -212,11 +221,18 @@ class Pusher:
             "layers": [blob(gzip.compress(data, mtime=0), f"{kind}.layer.v1.tar+gzip") for data in layers],
         }
         entry = blob(json.dumps(manifest).encode(), f"{kind}.manifest.v1+json")
+        if platforms:
+            entries = [
+                {**entry, "platform": {"os": "linux", "architecture": architecture}}
+                for architecture in (*platforms, machine)
+            ]
+            index = {"schemaVersion": 2, "mediaType": f"{kind}.index.v1+json", "manifests": entries}
+            entry = blob(json.dumps(index).encode(), f"{kind}.index.v1+json")
         entry["annotations"] = {"org.opencontainers.image.ref.name": "image"}
         (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
         (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
         reference = f"{self.registry}/{name}"
-        argv = ["skopeo", "--insecure-policy", "copy", "--dest-tls-verify=false", f"oci:{layout}:image"]
+        argv = ["skopeo", "--insecure-policy", "copy", "--dest-tls-verify=false", *options, f"oci:{layout}:image"]
         Host().run("test:push", [*argv, f"docker://{reference}"])
         return reference
 

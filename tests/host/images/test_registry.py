@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import http.server
 import os
 import socket
@@ -17,6 +18,7 @@ import pytest
 
 from wye.drivers.images.layers import Limits
 from wye.errors import BadRequest, Conflict, Denied, Exhausted, NotFound, Unavailable
+from wye.host import Host
 from wye.interfaces import Progress, silent
 from wye.testing.faulty_host import FaultyHost
 
@@ -53,6 +55,27 @@ def test_a_pushed_image_is_pulled_and_shifted(pusher: Any, new_store: Callable[.
     assert stat.S_IMODE((rootfs / "tmp").stat().st_mode) == 0o1777
     assert {"look up", "download", "unpack"} <= {progress.step for progress in said}
     assert store.digests() == {image.digest}
+
+
+def test_dockers_own_manifests(pusher: Any, new_store: Callable[..., Any]) -> None:
+    reference = pusher.push("docker", [simple(pusher)], CONFIG, options=["--format", "v2s2"])
+    store = new_store()
+    image = store.resolve(reference, pull=False, report=silent)
+    assert (store.rootfs(image) / "srv/file").read_text() == "hello"
+    assert image.config.entrypoint == ("/bin/app",)
+
+
+def test_an_image_for_several_platforms(pusher: Any, new_store: Callable[..., Any]) -> None:
+    reference = pusher.push("several", [simple(pusher)], platforms=["s390x", "riscv64"], options=["--all"])
+    store = new_store()
+    image = store.resolve(reference, pull=False, report=silent)
+    assert (store.rootfs(image) / "srv/file").read_text() == "hello"
+    raw = Host().run("test:raw", ["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{reference}"]).stdout
+    index = f"{reference}@sha256:{hashlib.sha256(raw).hexdigest()}"
+    assert store.resolve(index, pull=False, report=silent).digest == image.digest
+    host = FaultyHost(record=True)
+    assert new_store(host).resolve(index, pull=False, report=silent).digest == image.digest
+    assert "images:inspect" not in host.labels
 
 
 def test_what_is_here_needs_no_network(pusher: Any, new_store: Callable[..., Any]) -> None:

@@ -188,7 +188,7 @@ class Debian:
         options = [f"--aptopt={line}" for line in self._settings()]
         release = self.release()
         argv = [
-            "mmdebstrap", "--mode=root", "--variant=apt", "--format=directory", "--skip=output/mknod",
+            "mmdebstrap", "--mode=root", "--variant=apt", "--format=directory",
             f"--architectures={release.architecture}", f"--include={','.join(packages)}", *options,
             release.codename, str(root), str(self._apt / "debian.sources"),
         ]  # fmt: skip

@@ -66,7 +66,9 @@ class Registries:
         """Raises BadRequest, NotFound, Denied, Unavailable (within seconds, if no registry answers)."""
         reference = parse(text)
         named = self._shelf.named(str(reference))
-        present = None if named is None else self._shelf.image(named.digest)
+        # The digest in a reference may be that of an index, which leads to an image of another digest.
+        digests = [named.digest if named else "", (reference.digest or "").removeprefix("sha256:")]
+        present = next(filter(None, map(self._shelf.image, digests)), None)
         if present is not None and not pull:
             return replace(present, reference=text)
         for program in ("skopeo", "umoci"):

@@ -10,7 +10,9 @@ Acquire::Languages "none";
 Dir::Cache::pkgcache "";
 Dir::Cache::srcpkgcache "";
 END
+# Copies of the host's.
 : > /etc/hostname
+: > /etc/resolv.conf
 cat > /etc/dpkg/dpkg.cfg.d/container <<'END'
 path-exclude=/usr/share/doc/*
 path-exclude=/usr/share/man/*
