@@ -216,6 +216,39 @@ def test_two_forks_of_one_base_one_after_the_other(rig: Any, production: Any) ->
     assert production.query(APP, "select stock, label, one, two from t.item where id = 1") == [(100, "two", 1, 2)]
 
 
+def test_a_merge_is_taken_back_and_later_writes_stay(rig: Any, production: Any) -> None:
+    production.run(APP, ["create table log (what text)", "insert into log values ('a'), ('a'), ('b')"])
+    before = (
+        production.query(APP, "select * from t.item order by id"),
+        production.query(APP, "select * from t.log order by 1"),
+    )
+    fork = rig.fork(production)
+    fork.run(APP, [
+        "update item set stock = 100, code = 'x' where id = 1", "delete from item where id = 41",
+        "insert into item (id, label) values (900, 'new')", "insert into log values ('a'), ('c')", "delete from log where what = 'b'",
+    ])  # fmt: skip
+    undo = rig.apply(production, changes_of(rig, fork)).undo
+    fork.discard()
+    assert production.query(APP, STOCK) == [(100,)]
+    production.run(APP, "update item set label = 'later' where id in (1, 2)")
+    redo = rig.apply(production, undo).undo
+    production.run(APP, "update item set label = 'label ' || id where id in (1, 2)")
+    after = (
+        production.query(APP, "select * from t.item order by id"),
+        production.query(APP, "select * from t.log order by 1"),
+    )
+    assert after == before
+    rig.apply(production, redo)
+    assert production.query(APP, STOCK) == [(100,)]
+
+
+def test_taking_back_what_was_changed_since_is_a_conflict(rig: Any, production: Any, fork: Any) -> None:
+    fork.run(APP, "update item set stock = 100 where id = 1")
+    undo = rig.apply(production, changes_of(rig, fork)).undo
+    production.run(APP, "update item set stock = 101 where id = 1")
+    assert kinds(refused(rig, production, undo)) == ["update/update"]
+
+
 def test_a_fork_of_a_fork(rig: Any, production: Any, fork: Any) -> None:
     fork.run(APP, ["alter table item add column z int", "update item set stock = 100 where id = 1"])
     inner = rig.fork(fork)

@@ -26,6 +26,7 @@ from wye.kinds.postgres.replay import expand, fingerprint, replay, split
 from wye.kinds.postgres.session import Connection, begin_session, fetch, value
 from wye.kinds.postgres.stage import Staged, copy_writes, find_targets, stage
 from wye.kinds.postgres.tables import read_tables
+from wye.kinds.postgres.undo import undo_of
 from wye.kinds.postgres.write import verify, write
 from wye.merge.conflict import Conflict, Decisions, Resolution
 from wye.merge.rows import Grain, Table, grain_conflict
@@ -49,11 +50,13 @@ class Options:
 
 @dataclass(slots=True)
 class Applied:
-    """`seconds` by step, in order; `rows` written; `schema`: digest of the target's schema before, if DDL is merged."""
+    """`seconds` by step, in order; `rows` written; `schema`: digest of the target's schema before, if DDL is merged.
+    `undo`: changes that take the merge back; None if DDL was merged."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     rows: int = 0
     schema: str | None = None
+    undo: DatabaseChanges | None = None
 
 
 def apply(
@@ -226,6 +229,7 @@ class _Merge:
         _refuse(check_references(connection, database, tables, keys) + check_deferred(connection, database, tables))
         _refuse(verify(connection, database, tables))
         self._set("session_replication_role", "origin")
+        self.applied.undo = undo_of(connection, self.changes, tables)
         self.applied.rows = sum(len(staged.writes) for staged in tables)
         self.lap("references")
 
