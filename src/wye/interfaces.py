@@ -7,11 +7,11 @@ to remove what is not there is harmless, and it raises a WyeError when the world
 
 from __future__ import annotations
 
+import socket as sockets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from socket import socket as Socket
 from typing import Any, Protocol
 
 from wye.model import (
@@ -352,7 +352,7 @@ class Runtime(Protocol):
         link; connect to it through /proc/self/fd. Raises NotFound."""
         ...
 
-    def dial(self, container_id: str, port: int) -> Socket:
+    def dial(self, container_id: str, port: int) -> sockets.socket:
         """A TCP connection to `port` on the container's own loopback. Raises Unavailable."""
         ...
 
@@ -543,7 +543,7 @@ class Endpoint(Protocol):
         """A path on the host that leads to the Unix socket at `path` in its container. Raises NotFound."""
         ...
 
-    def dial(self, port: int) -> Socket:
+    def dial(self, port: int) -> sockets.socket:
         """A connection to `port` on its loopback. Raises Unavailable."""
         ...
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket as sockets
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from socket import socket as Socket
 
 from wye.engine import apply, plan
 from wye.engine.context import Engine, new_environment_id
@@ -83,7 +83,7 @@ class RunningEndpoint:
         finally:
             os.close(opened)
 
-    def dial(self, port: int) -> Socket:
+    def dial(self, port: int) -> sockets.socket:
         return self._engine.runtime.dial(self._container_id, port)
 
 
