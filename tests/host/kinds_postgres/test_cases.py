@@ -15,7 +15,7 @@ from typing import Any
 import postgast
 import pytest
 
-from wye.kinds.postgres.refuse import Refused
+from wye.merge.refused import Refused
 
 pytestmark = pytest.mark.host
 

@@ -15,8 +15,8 @@ from wye.errors import BadRequest, NotFound
 from wye.host import OperationFailed
 from wye.kinds.postgres.apply import Options, apply
 from wye.kinds.postgres.changes import page, stat
-from wye.kinds.postgres.refuse import Refused
 from wye.merge.conflict import Resolution, Side, resolve
+from wye.merge.refused import Refused
 from wye.merge.rows import Grain
 from wye.testing.faulty_host import FaultyHost
 

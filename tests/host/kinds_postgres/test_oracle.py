@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from wye.kinds.postgres.refuse import Refused
+from wye.merge.refused import Refused
 
 pytestmark = pytest.mark.host
 

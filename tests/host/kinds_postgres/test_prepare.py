@@ -11,8 +11,8 @@ import pytest
 from wye.errors import NotFound, Unsupported
 from wye.host import Host
 from wye.kinds.postgres.cluster import clean, find_data, refuse_tablespaces, version
-from wye.kinds.postgres.refuse import Refused
 from wye.kinds.postgres.volume import PostgresVolume
+from wye.merge.refused import Refused
 
 pytestmark = pytest.mark.host
 

@@ -29,9 +29,9 @@ from wye.kinds.files.inode import attributes_of, create, exchange, inode_of, mov
 from wye.kinds.files.journal import STAGING, Attributes, Journal, Step
 from wye.kinds.files.plan import PlannedWrite
 from wye.kinds.files.tree import Side, place_of, state_of
-from wye.kinds.postgres.refuse import Refused
 from wye.merge.conflict import NONE, Conflict
 from wye.merge.files import FileState, FileType
+from wye.merge.refused import Refused
 
 _GONE = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.ELOOP, errno.ENOTEMPTY)
 _O_LOOK = os.O_PATH | os.O_NOFOLLOW

@@ -21,7 +21,7 @@ from wye.kinds.postgres.catalog import difference, digest, merge_schemas, read_s
 from wye.kinds.postgres.changes import DatabaseChanges
 from wye.kinds.postgres.ddl import EXPAND, Statement
 from wye.kinds.postgres.references import check_deferred, check_references, keep_parents
-from wye.kinds.postgres.refuse import Refused, refusal
+from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.replay import expand, fingerprint, replay, split
 from wye.kinds.postgres.session import Connection, begin_session, fetch, value
 from wye.kinds.postgres.stage import Staged, copy_writes, find_targets, stage
@@ -29,6 +29,7 @@ from wye.kinds.postgres.tables import read_tables
 from wye.kinds.postgres.undo import undo_of
 from wye.kinds.postgres.write import verify, write
 from wye.merge.conflict import Conflict, Decisions, Resolution
+from wye.merge.refused import Refused
 from wye.merge.rows import Grain, Table, grain_conflict
 
 _SHOWN_ROWS = 20

@@ -30,12 +30,13 @@ from wye.kinds.postgres.cluster import Server
 from wye.kinds.postgres.ddl import Statement, read_statements
 from wye.kinds.postgres.guards import cluster_changes, database_changes
 from wye.kinds.postgres.prepare import MAINTENANCE, list_databases, opened
-from wye.kinds.postgres.refuse import Refused, refusal
+from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.replay import expand, fingerprint, replay, split
 from wye.kinds.postgres.rows import Source, count_equal, differing_rows, pair
 from wye.kinds.postgres.session import LOG_SCHEMA, Connection, fetch, value
 from wye.kinds.postgres.tables import Relation, read_tables
 from wye.merge.conflict import Conflict
+from wye.merge.refused import Refused
 from wye.merge.rows import Row
 
 _LOCK_TIMEOUT = "3s"

@@ -8,12 +8,12 @@ expects. If the answer is lost, `is_applied` tells from the keys themselves whet
 from __future__ import annotations
 
 from wye.errors import InvariantError
-from wye.kinds.postgres.refuse import Refused
 from wye.kinds.redis.connection import Argument, Connection, require_supported
 from wye.kinds.redis.keys import KeyState, read_states, state_from, to_text
 from wye.kinds.redis.plan import PlannedKey, RedisPlan
 from wye.kinds.redis.script import ABSENT, NO_EXPIRY, WRITE
 from wye.merge.conflict import NONE, Conflict, Json
+from wye.merge.refused import Refused
 
 
 def apply(place: str, live: Connection, planned: RedisPlan) -> None:
