@@ -24,7 +24,7 @@ from wye.drivers.images.chamber import PATH, Chamber, View
 from wye.drivers.images.debian import INSTALL, Debian
 from wye.drivers.images.ownership import make_mount_points, shift_tree
 from wye.drivers.images.shelf import Shelf
-from wye.errors import InvariantError, NotFound
+from wye.errors import InvariantError, NotFound, Unavailable
 from wye.interfaces import Progress, Report
 from wye.model import Healthcheck, Image, ImageConfig
 
@@ -33,6 +33,7 @@ _RECIPES = Path(__file__).parent / "recipes"
 _UPSTREAM = re.compile(r"(?:\d+:)?(\d+(?:\.\d+)*)")
 _FORMAT = 1
 _VERSION = "wye.version"
+_NEW_S = 3600.0
 # What a tree needs no more once it is an image: package caches, logs, and the documentation that got through.
 _TIDY = r"""
 rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/* /var/cache/apt/*.bin /var/cache/ldconfig/aux-cache
@@ -73,25 +74,31 @@ class Catalogue:
         if name not in self.names():
             known = ", ".join(f"{PREFIX}{known}" for known in self.names())
             raise NotFound(f"the catalogue has no image {reference}", hint=f"it has {known}")
-        image = self._current(name)
-        if tag not in ("", "latest") and (image is None or pull):
+        image = self._current(name, pull)
+        if image is None and tag not in ("", "latest"):
             self._check_candidate(name, tag)
-        if image is None or pull:
+        if image is None:
             image = self._make(name, pull, report)
         version = image.config.labels[_VERSION]
         if tag not in ("", "latest") and not _is_version(tag, version):
             raise _no_such_version(name, tag, version)
         return replace(image, reference=reference)
 
-    def _current(self, name: str) -> Image | None:
+    def _current(self, name: str, pull: bool) -> Image | None:
+        """What is here and need not be made again. One made in this hour is as new as `pull` can ask for, so that
+        several images that are pulled at once are made on one base."""
         named = self._shelf.named(f"{PREFIX}{name}")
         if named is None or named.recipe != self.recipe_hash(name):
+            return None
+        if pull and self._host.now() - named.at > _NEW_S:
             return None
         return self._shelf.image(named.digest)
 
     def _check_candidate(self, name: str, tag: str) -> None:
         """Says no before minutes are spent. A Debian metapackage knows only the major version."""
-        candidate = self._debian.candidate(self._recipe(name).version_of)
+        with self._debian.locked():
+            self._debian.refresh()
+            candidate = self._debian.candidate(self._recipe(name).version_of)
         match = _UPSTREAM.match(candidate or "")
         if match is not None and not _is_version(tag.partition(".")[0], match[1]):
             raise _no_such_version(name, tag, match[1])
@@ -122,23 +129,18 @@ class Catalogue:
 
     def _make(self, name: str, pull: bool, report: Report) -> Image:
         recipe = self._recipe(name)
-        asked_at = self._host.now()
         parent = None if recipe.from_ is None else self.resolve(f"{PREFIX}{recipe.from_}", pull=pull, report=report)
-        with self._shelf.staging(f"catalogue {name}") as staging:
-            current = self._current(name)
-            if current is not None and (not pull or self._made_at(current) >= asked_at):
+        with self._shelf.staging(f"catalogue {name}") as staging, self._debian.locked():
+            current = self._current(name, pull)
+            if current is not None:
                 return current
-            if pull:
-                self._debian.refresh(force=True)
+            self._debian.refresh(force=pull)
             kitchen = _Kitchen(self._shelf, self._debian, self._recipes / name, staging, f"{PREFIX}{name}", report)
             packages = kitchen.cook(recipe, None if parent is None else self._shelf.rootfs(parent.digest))
             image = self._describe(name, recipe, packages)
             self._shelf.publish(staging, image)
             self._shelf.name(f"{PREFIX}{name}", image.digest, self.recipe_hash(name))
         return image
-
-    def _made_at(self, image: Image) -> float:
-        return (self._shelf.directory / image.digest / "image.json").stat().st_mtime
 
     def _describe(self, name: str, recipe: Recipe, packages: list[str]) -> Image:
         content = json.dumps([self.recipe_hash(name), packages]).encode()
@@ -172,7 +174,7 @@ class _Kitchen:
             self._script("before.sh")
         else:
             self._say("download")
-            self.debian.fetch(parent / "var/lib/dpkg/status", recipe.packages, self._progress("download"))
+            self._fetch(parent / "var/lib/dpkg/status", recipe.packages)
             self._say("install")
             copy = ["cp", "--archive", "--reflink=auto", "--no-target-directory", str(parent), str(rootfs)]
             host.run("images:copy", copy, timeout_s=600)
@@ -188,6 +190,14 @@ class _Kitchen:
         )
         make_mount_points(host, "images:mount-points", rootfs, self.shelf.uid_base)
         return sorted(packages)
+
+    def _fetch(self, status: Path, packages: tuple[str, ...]) -> None:
+        try:
+            self.debian.fetch(status, packages, self._progress("download"))
+        except Unavailable:
+            # The lists may name what the archive has replaced since.
+            self.debian.refresh(force=True)
+            self.debian.fetch(status, packages, self._progress("download"))
 
     def _script(self, name: str) -> None:
         if (self.recipe_directory / name).exists():

@@ -13,6 +13,7 @@ import platform
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +99,10 @@ class Debian:
 
     # ------------------------------------------------------------ fetching, on the host
 
+    def locked(self) -> AbstractContextManager[bool]:
+        """Held from `refresh` to the end of the installation: what is installed is what the lists said."""
+        return self._host.lock("images:apt-lock", self._cache / "apt.lock")
+
     def refresh(self, *, force: bool = False) -> None:
         """Brings the package lists up to date, unless they are fresh."""
         stamp = self._apt / "refreshed"
@@ -108,30 +113,28 @@ class Debian:
         except FileNotFoundError:
             pass
         self._fetch("images:apt-update", ["update", "--error-on=any"], ignore)
+        self._fetch("images:apt-clean", ["autoclean"], ignore)
         self._host.write_file("images:apt-update", stamp, b"")
 
     def candidate(self, package: str) -> str | None:
         """The version that would be installed, "15+248+deb12u1"; None if there is no such package."""
-        self.refresh()
         done = self._host.run("images:apt-policy", ["apt-cache", "policy", package], env=self._env())
         match = re.search(r"^ +Candidate: (\S+)$", done.text, re.MULTILINE)
         return match[1] if match and match[1] != "(none)" else None
 
     def fetch(self, status: Path, packages: Sequence[str], on_line: Callable[[str], None]) -> None:
         """Fetches `packages` and all that they need beyond what the dpkg status file `status` has."""
-        self.refresh()
         options = ["--yes", "--no-install-recommends", "--download-only", "-o", f"Dir::State::status={status}"]
         self._fetch("images:apt-fetch", [*options, "install", *packages], on_line)
 
     def _fetch(self, label: str, arguments: Sequence[str], on_line: Callable[[str], None]) -> None:
-        with self._host.lock(label, self._cache / "apt.lock"):
-            try:
-                stream(self._host, label, ["apt-get", *arguments], on_line, env=self._env(), timeout_s=900)
-            except ProgramFailed as error:
-                raise Unavailable(
-                    f"packages could not be fetched: {error.output.strip()[-600:]}",
-                    hint="check the network and the host's apt sources: 'apt-get update' must work",
-                ) from error
+        try:
+            stream(self._host, label, ["apt-get", *arguments], on_line, env=self._env(), timeout_s=900)
+        except ProgramFailed as error:
+            raise Unavailable(
+                f"packages could not be fetched: {error.output.strip()[-600:]}",
+                hint="check the network and the host's apt sources: 'apt-get update' must work",
+            ) from error
 
     def _env(self) -> dict[str, str]:
         return {**os.environ, "APT_CONFIG": str(self._apt / "apt.conf"), "LC_ALL": "C.UTF-8"}
@@ -182,7 +185,6 @@ class Debian:
 
         Its ownership is not shifted yet, and Debian's own package scripts run as root while it is made.
         """
-        self.refresh()
         if shutil.which("mmdebstrap") is None:
             raise Unavailable("mmdebstrap is not installed", hint="apt-get install mmdebstrap")
         options = [f"--aptopt={line}" for line in self._settings()]

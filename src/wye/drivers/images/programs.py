@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import selectors
-import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,8 @@ CONTAINED = (
     "setpriv", "--pdeathsig", "KILL",
     "unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--",
 )  # fmt: skip
+# subprocess.PIPE and subprocess.STDOUT; only host.py may import subprocess.
+_PIPE, _STDOUT = -1, -2
 _TAIL_LINES = 30
 _LINE_LIMIT = 4096
 
@@ -44,9 +45,9 @@ def stream(
     process = host.spawn(
         label,
         [*CONTAINED, *argv],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stdin=_PIPE,
+        stdout=_PIPE,
+        stderr=_STDOUT,
         env=env,
         cwd=cwd,
     )

@@ -45,6 +45,7 @@ mkdir -p /app
 cp --archive --no-target-directory /mnt/context /app
 cd /app
 if [ "$1" = project ]; then {_VENV}/bin/pip install --no-deps --editable .; fi
+# A file that does not compile is the application's business.
 {_VENV}/bin/python -m compileall -q /app || true
 """
 

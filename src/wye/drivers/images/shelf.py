@@ -39,6 +39,8 @@ class Named:
     reference: str
     digest: str
     recipe: str = ""
+    at: float = 0.0
+    """When it was last made or looked up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +207,7 @@ class Shelf:
         return self._read_reference(self._reference_path(reference))
 
     def name(self, reference: str, digest: str, recipe: str = "") -> None:
-        data = msgspec.json.encode(Named(reference, digest, recipe))
+        data = msgspec.json.encode(Named(reference, digest, recipe, self.host.now()))
         self.host.write_file("images:reference", self._reference_path(reference), data)
 
     def _read_reference(self, path: Path) -> Named | None:
