@@ -130,6 +130,8 @@ def clean() -> None:
     for device in found.stdout.split():
         subprocess.run(["losetup", "-d", device], check=False)
     subprocess.run(["nft", "delete", "table", "inet", SETTINGS["WYE_INSTANCE"]], check=False, capture_output=True)
+    route = ["ip", "route", "del", "unreachable", SETTINGS["WYE_UPLINKS"], "metric", "4294967295"]
+    subprocess.run(route, check=False, capture_output=True)
     for directory in (ROOT, RUN, LOG):
         shutil.rmtree(directory, ignore_errors=True)
     console.print("all gone")
