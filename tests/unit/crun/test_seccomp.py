@@ -55,3 +55,25 @@ def test_namespaces_and_mounts_need_a_capability() -> None:
 def test_an_unknown_machine() -> None:
     with pytest.raises(Unsupported):
         section(PROFILE, "riscv64", ())
+
+
+def verdicts(found: dict[str, Any], request: int) -> list[str]:
+    """The actions of all rules that match an ioctl with this request."""
+    rules = [one for one in found["syscalls"] if "ioctl" in one["names"]]
+    assert all(len(one["args"]) == 1 and one["args"][0]["op"] == "SCMP_CMP_MASKED_EQ" for one in rules)
+    return [one["action"] for one in rules if request & one["args"][0]["value"] == one["args"][0]["valueTwo"]]
+
+
+@pytest.mark.parametrize("capabilities", [(), ("CAP_SYS_ADMIN",)])
+def test_of_btrfs_ioctls_only_those_that_share_blocks(capabilities: tuple[str, ...]) -> None:
+    found = section({**PROFILE, "syscalls": [rule("read", "ioctl")]}, "x86_64", capabilities)
+    sharing = {0x40049409, 0x4020940D, 0xC0189436}
+    for low in range(1 << 16):
+        expected = ["SCMP_ACT_ALLOW"]
+        if low >> 8 == 0x94:
+            # What has their number but not their size is left to the default, which is to refuse.
+            expected = [] if low & 0xFF in {request & 0xFF for request in sharing} else ["SCMP_ACT_ERRNO"]
+        assert verdicts(found, 0x50000000 | low) == expected, hex(low)
+    for request in sharing:
+        assert verdicts(found, request) == verdicts(found, 0xFFFFFFFF << 32 | request) == ["SCMP_ACT_ALLOW"]
+    assert verdicts(found, 0xFFFFFFFF << 32 | 0x5000940E) == ["SCMP_ACT_ERRNO"]
