@@ -236,6 +236,14 @@ CONSTRAINTS = [
        ("select code from t.alias order by id", [("new",), ("code 2",)])),
     ok("parent updated live", orders(), "insert into purchase values (100, 44, 'n')", "update item set stock = 9 where id = 44",
        ("select count(*) from t.purchase where item = 44", [(1,)])),
+    no("a foreign key that is not validated still binds new rows", SHOP + "create table loose (id int primary key, item int);"
+       "insert into loose values (1, 999), (2, 1); alter table loose add foreign key (item) references item not valid;",
+       "insert into loose values (3, 45)", "delete from item where id = 45", "fk-parent-missing"),
+    ok("a foreign key that is not validated does not bind old rows", SHOP + "create table loose (id int primary key, item int, note text);"
+       "insert into loose values (1, 999), (2, 1); alter table loose add foreign key (item) references item not valid;",
+       "update loose set note = 'F' where id = 1", "", ("select note from t.loose where id = 1", [("F",)])),
+    no("a value that no longer fits", SHOP, "insert into item values (900, 40000, 'f', 'f')", "alter table item alter stock type smallint",
+       "not-applicable"),
     no("parent of a new table deleted live", SHOP, "create table extra (id int primary key, item int references item);"
        "insert into extra values (1, 44)", "delete from item where id = 44", "fk-parent-missing"),
     ok("a trigger's effect happens once", AUDIT, "update item set label = 'F' where id = 1", "update item set label = 'L' where id = 2",

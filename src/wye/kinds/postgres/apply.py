@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from wye.errors import BadRequest
+from wye.errors import BadRequest, Unavailable
 from wye.host import Host
 from wye.kinds.postgres.catalog import difference, digest, merge_schemas, read_schema
 from wye.kinds.postgres.changes import DatabaseChanges
@@ -70,7 +70,9 @@ def apply(
     """Merges `changes` over a fresh superuser connection to their database in the target.
 
     Raises Refused with every conflict that could be found; the target is then unchanged, but for new values of
-    enumerated types. Merging the same changes twice is a merge of changes that the target has already.
+    enumerated types. Raises Unavailable if the connection broke; if that was at the commit, nobody knows what came of
+    it. Merging the same changes again is harmless: what the target has already is not written twice (but rows of a
+    table without a key, which nothing tells apart, are).
     """
     options = options or Options()
     begin_session(connection)
@@ -84,6 +86,10 @@ def apply(
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
         detail = str(error).strip().splitlines()[0]
         raise Refused([refusal("lock-timeout", merge.place, f"{detail}; merge again")]) from error
+    except psycopg.OperationalError as error:
+        raise Unavailable(f"{merge.place}: {str(error).strip()}") from error
+    except psycopg.Error as error:
+        raise Refused([refusal("not-applicable", merge.place, str(error).strip())]) from error
     host.at("postgres:apply:done")
     return merge.applied
 

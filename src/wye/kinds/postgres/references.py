@@ -65,7 +65,9 @@ def check_deferred(connection: Connection, database: str, tables: Sequence[Stage
 
 def _missing_parents(connection: Connection, database: str, child: Staged, key: ForeignKey) -> list[Conflict]:
     """Written rows that refer to nothing."""
-    written = _written(child)
+    if child.key is None and not set(key.child_columns) <= set(child.changes.columns):
+        return []
+    written = _written(child, key)
     connection.execute(
         f"select 1 from {key.parent} q where exists (select 1 from {written} where {key.join('q', 't')})"
         " for key share of q"
@@ -104,13 +106,17 @@ def _left_children(connection: Connection, database: str, parent: Staged, key: F
     ]
 
 
-def _written(staged: Staged) -> str:
-    """For FROM, as t: the rows that the merge put into the table."""
-    operations = f"m.op in ('{INSERT}', '{UPDATE}', '{RECREATE}')"
-    if staged.key is not None:
-        return f"{staged.relation.source} t join {staged.merged} m on {operations} and {staged.match_new()}"
-    cells = ", ".join(f"m.c{i} as {quote(c)}" for i, c in enumerate(staged.changes.columns))
-    return f"(select {cells} from {staged.merged} m where {operations}) t"
+def _written(staged: Staged, key: ForeignKey) -> str:
+    """For FROM, as t: the rows to which the merge gave a reference that they had not."""
+    columns = enumerate(staged.changes.columns)
+    if staged.key is None:
+        cells = ", ".join(f"m.c{i} as {quote(column)}" for i, column in columns)
+        return f"(select {cells} from {staged.merged} m where m.op = '{INSERT}') t"
+    refers = [str(i) for i, column in columns if column in key.child_columns]
+    given = f"(m.op = '{INSERT}' or m.changed && array[{', '.join(refers)}]::int[])"
+    if len(refers) < len(key.child_columns):
+        given = f"m.op <> '{DELETE}'"
+    return f"{staged.relation.source} t join {staged.merged} m on {given} and {staged.match_new()}"
 
 
 def _loses(staged: Staged, columns: Sequence[str]) -> bool:

@@ -62,7 +62,7 @@ select k.conname, {_NAME.format("k.conrelid")}, {_NAME.format("k.confrelid")},
         join pg_attribute on attrelid = k.confrelid and attnum = n order by o),
     array(select {_OPERATOR.format("u.eq")} from unnest(k.conpfeqop) with ordinality u(eq, o) order by o),
     k.confmatchtype = 'f'
-from pg_constraint k where k.contype = 'f' and k.conparentid = 0 and k.convalidated {{chosen}} order by 2, 1"""
+from pg_constraint k where k.contype = 'f' and k.conparentid = 0 {{chosen}} order by 2, 1"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ def read_tables(connection: Connection, only: Collection[str] | None = None) -> 
 
 
 def read_foreign_keys(connection: Connection, around: Collection[int]) -> list[ForeignKey]:
-    """The valid foreign keys from or to the tables with these oids; one of a partitioned table once, at its root."""
+    """The foreign keys from or to the tables with these oids; one of a partitioned table once, at its root."""
     oids = "array[" + ",".join(map(str, around)) + "]::oid[]"
     chosen = f"and (k.conrelid = any({oids}) or k.confrelid = any({oids}))"
     return [
