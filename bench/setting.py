@@ -43,7 +43,7 @@ volumes: {data: {}}
 
 
 @contextlib.contextmanager
-def daemon(pool: str = "24GiB") -> Iterator[RunningDaemon]:
+def daemon(pool: str = "14GiB") -> Iterator[RunningDaemon]:
     """Started, empty, with our images in it."""
     running = RunningDaemon(ROOT, instance="wyebch", uplinks="100.74.0.0/16", pool_bytes=pool, ports=(21000, 27999))
     running.start()

@@ -597,9 +597,9 @@ class ServerKind(Kind, Protocol):
     changed.
     """
 
-    def throwaway_argv(self, root: Path) -> tuple[str, ...]:
+    def throwaway_argv(self, root: Path, *, durable: bool) -> tuple[str, ...]:
         """How to start a server over a copy of the volume at `root` that acts on nothing outside: appended to the
-        image's entrypoint."""
+        image's entrypoint. Not `durable`: nobody keeps what it writes, so it need not sync."""
         ...
 
     def await_ready(self, server: Endpoint, timeout_s: float) -> None:

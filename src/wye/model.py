@@ -306,7 +306,10 @@ class Environment:
     ports: dict[str, int] = field(default_factory=dict)
     """Host port by publication key (`publication_key`)."""
     origin: RevisionId | None = None
-    """For a fork: the revision of its source that it started from. The merge base."""
+    """For a fork: the revision of its source that it started from."""
+    base: RevisionId | None = None
+    """For a fork whose databases were prepared: what it was then. What it changed, it changed since; so this is the
+    merge base. None: the origin is."""
     source: EnvironmentName | None = None
     created_at: float = 0.0
     disk_bytes: int | None = None

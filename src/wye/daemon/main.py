@@ -31,7 +31,7 @@ from wye.engine.sleep import ensure_awake
 from wye.errors import Conflict, WyeError
 from wye.host import Host
 from wye.interfaces import Finding, silent
-from wye.kinds.postgres.volume import PostgresVolume
+from wye.kinds.postgres.kind import PostgresKind
 from wye.kinds.redis.volume import RedisVolume
 from wye.model import EnvironmentName, Verb
 from wye.store.ledger import Ledger
@@ -125,7 +125,7 @@ def build(config: Config, host: Host) -> Daemon:
         network=network,
         doors=doors,
         supervisor=supervisor,
-        kinds=(PostgresVolume(host), RedisVolume(host)),
+        kinds=(PostgresKind(host), RedisVolume(host)),
         probes=(
             ("pool", lambda: _findings("pool", volumes.findings(), "snapshots, usage and limits work")),
             ("containers", runtime.diagnose),

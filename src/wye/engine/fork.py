@@ -9,9 +9,9 @@ from __future__ import annotations
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from wye.engine import apply, inspect, plan, records
+from wye.engine import apply, inspect, plan, preparing, records
 from wye.engine.context import Engine, environment_name, new_environment_id
 from wye.engine.discard import erase
 from wye.engine.timing import Steps
@@ -38,6 +38,8 @@ class _Origin:
     revision_id: RevisionId
     revision: Revision
     spec: Spec
+    base: RevisionId | None = None
+    """With databases made ready: what the forks then start from."""
 
 
 def fork(
@@ -62,29 +64,28 @@ def fork(
     source_name = environment_name(source)
     names = _names(source_name, name, count)
     steps = Steps(engine.host)
-    origin: _Origin | None = None
-    made: list[Environment] = []
     with ExitStack() as held:
         for each in sorted(names):
             held.enter_context(engine.changing(each))
         for each in names:
             if records.find(engine, each) is not None:
                 raise NameTaken(f"there is an environment {each!r} already", hint="choose another name, or discard it")
-        for each in names:
-            with records.change(engine, Verb.FORK, each, actor=actor, previous=None, source=source_name) as doing:
-                if origin is None:
-                    with steps("snapshot"):
-                        origin = _origin(engine, source_name, revision)
+        with records.change(
+            engine, Verb.FORK, names[0], actor=actor, previous=None, source=source_name, count=str(count)
+        ) as doing:
+            with steps("snapshot"):
+                origin = _origin(engine, source_name, revision)
+            with ExitStack() as shared:
+                if not asleep and count > 1:
+                    with steps("prepare databases"):
+                        report(Progress(step="prepare", subject="databases, once for all forks"))
+                        origin = _prepared(engine, shared, origin)
                 with steps("fork"):
-                    made.append(_make(engine, doing, origin, each, awake=not asleep, disk_bytes=disk_bytes))
-                if not asleep and len(names) == 1:
-                    with steps("start services"):
-                        _wake(engine, made[0], origin.spec, actor, report)
-        assert origin is not None
-        if not asleep and len(names) > 1:
-            with steps("start services"), ThreadPoolExecutor(_WAKERS, thread_name_prefix="fork") as pool:
-                spec = origin.spec
-                list(pool.map(lambda environment: _wake(engine, environment, spec, actor, report), made))
+                    heads = [_make(engine, doing, origin, each, asleep=asleep, disk_bytes=disk_bytes) for each in names]
+            made = [head.environment for head in heads]
+            if not asleep:
+                with steps("start services"):
+                    made = _wake_all(engine, doing, heads, origin.spec, report)
     return ForkResult(
         environments=tuple(inspect.view(engine, environment) for environment in made),
         revision=origin.revision_id,
@@ -114,22 +115,31 @@ def _origin(engine: Engine, source: EnvironmentName, revision: str | None) -> _O
     )
 
 
+def _prepared(engine: Engine, shared: ExitStack, origin: _Origin) -> _Origin:
+    """The origin with databases that are ready, if it has any."""
+    base = shared.enter_context(
+        preparing.prepared_once(engine, origin.source, origin.revision_id, origin.revision, origin.spec)
+    )
+    return origin if base is None else replace(origin, base=base)
+
+
 def _make(
     engine: Engine,
     doing: records.Change,
     origin: _Origin,
     name: EnvironmentName,
     *,
-    awake: bool,
+    asleep: bool,
     disk_bytes: int | None,
-) -> Environment:
+) -> records.Head:
     """The fork's bytes, its doors, its record. After an error nothing of it is left."""
     identity = new_environment_id()
     limit = disk_bytes or origin.spec.fork.disk_bytes or engine.settings.fork_disk_bytes
-    source, snapshot = origin.source, SnapshotId(origin.revision.snapshot)
+    source = origin.source
+    start = engine.ledger.get_revision(origin.base) if origin.base is not None else origin.revision
     try:
         engine.host.at("fork:volumes")
-        engine.volumes.fork(snapshot, identity, limit_bytes=limit)
+        engine.volumes.fork(SnapshotId(start.snapshot), identity, limit_bytes=limit)
         engine.host.at("fork:doors")
         ports = engine.doors.hold(name, plan.wanted_doors(origin.spec, held={}, fork=True))
         environment = Environment(
@@ -139,32 +149,49 @@ def _make(
             spec=origin.revision.spec,
             images=origin.revision.images,
             revision=origin.revision_id,
-            awake=awake,
+            awake=not asleep,
             stopped=source.stopped,
             completed=apply.completed_replicas(engine, source, origin.spec),
             addresses=plan.assign_addresses(origin.spec, source.addresses, engine.settings.subnet),
             ports=ports,
             origin=origin.revision_id,
+            base=origin.base,
             source=source.name,
             created_at=engine.host.now(),
             disk_bytes=limit,
         )
-        return doing.commit(environment).environment
+        if not asleep and preparing.needs_preparing(engine, environment, origin.spec):
+            environment = replace(environment, awake=False)  # until its databases are ready for others
+        return doing.commit(environment)
     except WyeError:
         engine.doors.release(name)
         engine.volumes.delete_environment(identity)
         raise
 
 
-def _wake(engine: Engine, environment: Environment, spec: Spec, actor: str, report: Report) -> None:
+def _wake_all(
+    engine: Engine, doing: records.Change, heads: list[records.Head], spec: Spec, report: Report
+) -> list[Environment]:
+    if len(heads) == 1:
+        return [_wake(engine, doing, heads[0], spec, report)]
+    with ThreadPoolExecutor(_WAKERS, thread_name_prefix="fork") as pool:
+        return list(pool.map(lambda head: _wake(engine, doing, head, spec, report), heads))
+
+
+def _wake(engine: Engine, doing: records.Change, head: records.Head, spec: Spec, report: Report) -> Environment:
     """Starts a new fork's services. A service that fails leaves the fork there to look at; anything else undoes it."""
+    environment = head.environment
     report(Progress(step="wake", subject=environment.name))
     try:
-        apply.bring_up(engine, environment, spec, verb="fork", fresh=True)
+        if environment.awake:
+            apply.bring_up(engine, environment, spec, verb="fork", fresh=True)
+            return environment
+        prepared = preparing.wake_unprepared(engine, environment, spec, verb="fork")
+        return doing.commit(replace(prepared, awake=True), verb=Verb.WAKE, previous=head.id).environment
     except apply.ServiceFailed as error:
         name = environment.name
         error.hint = f"the fork {name!r} is there: see 'wye logs {name}', or 'wye discard {name}'"
         raise
     except WyeError:
-        erase(engine, records.require(engine, environment.name), actor=actor, report=silent)
+        erase(engine, records.require(engine, environment.name), actor=doing.intent.actor, report=silent)
         raise

@@ -113,8 +113,11 @@ def throwaway(
     images: Mapping[str, Image],
     snapshot: SnapshotId,
     store: Store,
+    *,
+    durable: bool = False,
 ) -> Iterator[Throwaway]:
-    """A server over a copy of `snapshot`, gone with all its bytes afterwards."""
+    """A server over a copy of `snapshot`, gone with all its bytes afterwards. `durable`: somebody keeps a snapshot of
+    them, so what the server writes must reach the disk in order."""
     name = str(store.service.name)
     temporary = replace(environment, id=new_environment_id(), images=dict(images), addresses={}, ports={})
     engine.host.at("throwaway:volumes")
@@ -124,7 +127,7 @@ def throwaway(
         root = engine.volumes.environment_path(temporary.id)
         volume = root / "volumes" / store.volume
         store.kind.prepare(volume)
-        argv = (*_entrypoint(store.service, images[name]), *store.kind.throwaway_argv(volume))
+        argv = (*_entrypoint(store.service, images[name]), *store.kind.throwaway_argv(volume, durable=durable))
         wanted = replace(
             plan.container_plan(temporary, spec, name, resolver=""),
             argv=argv,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from wye.engine import apply, inspect, records
+from wye.engine import apply, inspect, preparing, records
 from wye.engine.context import Engine, environment_name
 from wye.engine.views import EnvironmentView
 from wye.interfaces import Report, silent
@@ -61,6 +61,10 @@ def ensure_awake(engine: Engine, name: EnvironmentName, *, actor: str, report: R
         if environment.awake:
             return environment
         with records.change(engine, Verb.WAKE, name, actor=actor, previous=head.id) as doing:
+            if preparing.needs_preparing(engine, environment, spec):
+                # Recorded last: until its databases are ready for others it counts as asleep.
+                environment = preparing.wake_unprepared(engine, environment, spec, verb="wake", report=report)
+                return doing.commit(replace(environment, awake=True, down=False)).environment
             environment = doing.commit(replace(environment, awake=True, down=False)).environment
             apply.bring_up(engine, environment, spec, verb="wake", fresh=True, report=report)
         return environment

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from wye.engine import apply, inspect, plan, records
 from wye.engine.context import Engine, environment_name
+from wye.engine.sleep import ensure_awake
 from wye.engine.views import EnvironmentView
 from wye.errors import NotFound
 from wye.interfaces import Report, silent
@@ -21,6 +22,9 @@ def start(
     """Starts services (none named: all), and what they depend on. Wakes the environment if it sleeps."""
     named = environment_name(name)
     with engine.changing(named):
+        found = records.require(engine, named).environment
+        if found.is_fork and not found.awake:
+            ensure_awake(engine, named, actor=actor, report=report)
         head = records.require(engine, named)
         environment, spec = head.environment, records.spec_of(engine, head.environment)
         wanted = _with_dependencies(spec, _chosen(spec, named, services))

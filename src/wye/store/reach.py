@@ -58,9 +58,8 @@ def _follow(values: Values, head: EntryId, found: _Found, *, with_bytes: bool) -
         found.objects.add(ObjectId(following))
         found.objects.add(entry.environment.spec)
         found.objects.update(ObjectId(text) for text in entry.arguments.values() if _OBJECT_ID.fullmatch(text))
-        needed = [entry.environment.revision]
-        if entry.environment.origin is not None:
-            needed.append(entry.environment.origin)
+        environment = entry.environment
+        needed = [each for each in (environment.revision, environment.origin, environment.base) if each is not None]
         for revision_id in needed:
             _add_graph(values, revision_id, found)
             if with_bytes:

@@ -19,7 +19,7 @@ from wye.errors import InvariantError, NotFound, Unavailable
 from wye.interfaces import Applied, Changes, Endpoint, PathChange, Terms
 from wye.kinds.postgres import apply as merging
 from wye.kinds.postgres.changes import DatabaseChanges, page, stat, to_json
-from wye.kinds.postgres.cluster import THROWAWAY, find_data, refuse_tablespaces
+from wye.kinds.postgres.cluster import FENCE, THROWAWAY, find_data, refuse_tablespaces
 from wye.kinds.postgres.plan import read_changes
 from wye.kinds.postgres.prepare import MAINTENANCE, prepare
 from wye.kinds.postgres.session import Connection
@@ -85,13 +85,16 @@ class PostgresChanges:
 class PostgresKind(PostgresVolume):
     """Satisfies `interfaces.ServerKind`."""
 
-    def throwaway_argv(self, root: Path) -> tuple[str, ...]:
+    def throwaway_argv(self, root: Path, *, durable: bool) -> tuple[str, ...]:
         data = find_data(self._host, root)
         if data is None:
             raise NotFound("there is no data directory in the volume")
         refuse_tablespaces(self._host, root / data)
         # The engine reaches a throwaway through its socket alone; `listen_addresses` of the fence closes the rest.
-        return ("postgres", *(word for name, value in THROWAWAY.items() for word in ("-c", f"{name}={value}")))
+        return (
+            "postgres",
+            *(word for name, value in (FENCE if durable else THROWAWAY).items() for word in ("-c", f"{name}={value}")),
+        )
 
     def await_ready(self, server: Endpoint, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s

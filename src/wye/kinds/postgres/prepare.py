@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from wye.errors import Unsupported
 from wye.host import Host
@@ -21,7 +22,10 @@ STRIDE = 100_000
 """Steps that a fork's sequences move ahead; less where a sequence has not that much left."""
 
 TRIGGERS = (f"{LOG_SCHEMA}_end", f"{LOG_SCHEMA}_drop")
-MAINTENANCE = "postgres"
+MAINTENANCE, TEMPLATE = "postgres", "template1"
+
+_AT_ONCE = 4
+_PREPARED = "select database, gid from pg_prepared_xacts"
 
 _LOG = f"""
 create schema {LOG_SCHEMA};
@@ -71,29 +75,46 @@ from (
 
 
 def prepare(host: Host, server: Server, *, stride: int = STRIDE) -> None:
-    """Prepares every database of the cluster, then writes a Postgres checkpoint. Take the base snapshot next.
+    """Prepares every database of the cluster but the template, several at once. Take the base snapshot next.
+
+    No Postgres checkpoint is written: a block that this changes and that reaches the disk only after the snapshot
+    counts as changed, and its rows are found to be equal. The WAL is on disk when this returns: the snapshot has it all.
 
     Raises Unsupported for a standby: it cannot be written to, and its primary's changes are not its own.
     """
     with opened(server, MAINTENANCE) as connection:
         if value(connection, "select pg_is_in_recovery()"):
             raise Unsupported("the cluster is a standby: fork its primary")
-        prepared = fetch(connection, "select database, gid from pg_prepared_xacts")
-        names = list_databases(connection)
-    for database in names:
-        with opened(server, database) as connection:
-            for owner, gid in prepared:
-                if owner == database:
-                    host.at("postgres:prepare:rollback")
-                    connection.execute(f"rollback prepared {literal(gid)}")
-            _drop_slots(host, connection)
-            _install_log(host, connection)
-            if stride:
-                host.at("postgres:prepare:sequences")
-                connection.execute(_SHIFT.format(stride=stride))
-    with opened(server, MAINTENANCE) as connection:
-        host.at("postgres:prepare:checkpoint")
-        connection.execute("checkpoint")
+        prepared = [(str(owner), str(gid)) for owner, gid in fetch(connection, _PREPARED)]
+        others = [name for name in list_databases(connection) if name not in (MAINTENANCE, TEMPLATE)]
+        with ThreadPoolExecutor(_AT_ONCE) as executor:
+            done = [executor.submit(_prepare_apart, host, server, name, prepared, stride) for name in others]
+            _prepare_database(host, connection, MAINTENANCE, prepared, stride)
+            for each in done:
+                each.result()
+        host.at("postgres:prepare:flush")
+        connection.execute("set synchronous_commit = on")
+        connection.execute("select pg_logical_emit_message(true, 'wye', 'prepared')")
+
+
+def _prepare_apart(host: Host, server: Server, name: str, prepared: list[tuple[str, str]], stride: int) -> None:
+    with opened(server, name) as connection:
+        _prepare_database(host, connection, name, prepared, stride)
+
+
+def _prepare_database(
+    host: Host, connection: Connection, name: str, prepared: list[tuple[str, str]], stride: int
+) -> None:
+    connection.execute("set synchronous_commit = off")
+    for owner, gid in prepared:
+        if owner == name:
+            host.at("postgres:prepare:rollback")
+            connection.execute(f"rollback prepared {literal(gid)}")
+    _drop_slots(host, connection)
+    _install_log(host, connection)
+    if stride:
+        host.at("postgres:prepare:sequences")
+        connection.execute(_SHIFT.format(stride=stride))
 
 
 def list_databases(connection: Connection) -> list[str]:

@@ -1,0 +1,113 @@
+"""Making a fork's databases ready to be changed and, later, compared: before anybody can reach them.
+
+A kind that needs it (Postgres) is started, prepared through its own server, and a base snapshot is taken: what the fork
+changes, it changes since then. Only afterwards its ports open and other services start. Several forks made at once
+share one preparation: it happens on a throwaway, which is stopped cleanly, so that none of them has to recover.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+from wye.engine import apply, records, servers
+from wye.engine.context import Engine, new_snapshot_id
+from wye.interfaces import Report, silent
+from wye.model import Environment, Revision, RevisionId, SnapshotId, Spec, replica_names
+
+
+def needs_preparing(engine: Engine, environment: Environment, spec: Spec) -> bool:
+    """Whether it is a fork that was never awake and holds databases."""
+    if not environment.is_fork or environment.base is not None:
+        return False
+    return bool(servers.find_stores(engine, engine.volumes.environment_path(environment.id), spec))
+
+
+def wake_unprepared(
+    engine: Engine, environment: Environment, spec: Spec, *, verb: str, report: Report = silent
+) -> Environment:
+    """Starts everything in a fork that was never awake. Returns it with its base, to be recorded by the caller."""
+    stores = servers.find_stores(engine, engine.volumes.environment_path(environment.id), spec)
+    if not stores:
+        apply.bring_up(engine, environment, spec, verb=verb, fresh=True, report=report)
+        return environment
+    closed = replace(environment, ports={})
+    wanted = _closure(spec, [str(store.service.name) for store in stores]) - set(environment.stopped)
+    apply.bring_up(engine, closed, spec, verb=verb, services=wanted, fresh=True, report=report)
+    for store in stores:
+        if store.service.name in wanted:
+            engine.host.at(f"{verb}:prepare")
+            store.kind.prepare_fork(servers.live(engine, environment, store))
+    base = keep_base(engine, environment, verb=verb)
+    prepared = replace(environment, base=base)
+    apply.bring_up(engine, prepared, spec, verb=verb, fresh=False, report=report)
+    return prepared
+
+
+def keep_base(engine: Engine, environment: Environment, *, verb: str) -> RevisionId:
+    """The environment's bytes of this instant, as the revision that its changes are counted from."""
+    snapshot = new_snapshot_id()
+    engine.host.at(f"{verb}:base")
+    engine.volumes.snapshot(environment.id, snapshot)
+    parents = (environment.origin,) if environment.origin is not None else (environment.revision,)
+    return records.new_revision(engine, environment, snapshot, parents=parents)
+
+
+def _closure(spec: Spec, names: list[str]) -> set[str]:
+    """Services and all that they depend on."""
+    found, todo = set(names), list(names)
+    while todo:
+        for dependency in spec.services[todo.pop()].depends_on:
+            if dependency in spec.services and dependency not in found:
+                found.add(dependency)
+                todo.append(dependency)
+    return found
+
+
+def shared_base(engine: Engine, origin: RevisionId) -> RevisionId | None:
+    """A base that some other fork of the same revision has already."""
+    for entry in engine.ledger.environments().values():
+        if entry.environment.origin == origin and entry.environment.base is not None:
+            revision = engine.ledger.get_revision(entry.environment.base)
+            if revision.snapshot in engine.volumes.snapshots():
+                return entry.environment.base
+    return None
+
+
+@contextlib.contextmanager
+def prepared_once(
+    engine: Engine, source: Environment, origin_id: RevisionId, origin: Revision, spec: Spec
+) -> Iterator[RevisionId | None]:
+    """For several forks of one revision: a base that all of them start from, recovered, prepared and cleanly stopped.
+
+    None if there are no databases to prepare. The snapshot is reachable only once a fork that has it is recorded.
+    """
+    root = engine.volumes.snapshot_path(origin.snapshot)
+    stores = servers.find_stores(engine, root, spec)
+    if not stores:
+        yield None
+        return
+    found = shared_base(engine, origin_id)
+    if found is not None:
+        yield found
+        return
+    snapshot = SnapshotId(origin.snapshot)
+    made: list[SnapshotId] = []
+    try:
+        for store in stores:
+            with servers.throwaway(engine, source, spec, origin.images, snapshot, store, durable=True) as thrown:
+                store.kind.prepare_fork(thrown.endpoint)
+                service = spec.services[str(store.service.name)]
+                for replica in replica_names(service)[:1]:
+                    apply.stop_replica(engine, thrown.environment, service, replica, verb="fork")
+                snapshot = new_snapshot_id()
+                engine.host.at("fork:base")
+                engine.volumes.snapshot(thrown.environment.id, snapshot)
+                made.append(snapshot)
+        yield records.new_revision(
+            engine, source, snapshot, parents=(origin_id,), spec=origin.spec, images=origin.images
+        )
+    finally:
+        for each in made[:-1]:
+            engine.volumes.delete_snapshot(each)
