@@ -13,26 +13,19 @@ hint. A `Client` may be used by several threads at once. The command line uses n
 from __future__ import annotations
 
 import os
-import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
-from wye.api import faults, start, wire
+from wye.api import start, wire
+from wye.api.caller import Caller, Progress, path_of, quoted
 from wye.api.process import ExecResult, RemoteProcess, exec_request
 from wye.api.transport import NotListening, Transport, parse_address
-from wye.api.values import Line, made, news, read, validated
-from wye.errors import BadRequest, Unsupported
+from wye.api.values import made, news
+from wye.errors import Unsupported
 from wye.host import Host
-from wye.model import is_name
-
-Progress = Callable[[wire.Progress], None]
-Change = Literal["start", "stop", "restart"]
-
-_A = TypeVar("_A", bound=BaseModel)
 
 _LAZY = ConfigDict(defer_build=True)
 _ENVIRONMENTS = TypeAdapter(tuple[wire.EnvironmentView, ...], config=_LAZY)
@@ -74,26 +67,8 @@ def connect(
     return client
 
 
-class Client:
+class Client(Caller):
     """The verbs. `connect` makes one."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._transport.close()
-
-    @property
-    def address(self) -> str:
-        return str(self._transport.address)
 
     # ------------------------------------------------------------ what is there
 
@@ -107,12 +82,12 @@ class Client:
         )
 
     def environment(self, name: str) -> wire.EnvironmentView:
-        return self._get(wire.EnvironmentView, _path(name))
+        return self._get(wire.EnvironmentView, path_of(name))
 
     def ports(self, name: str, service: str | None = None, port: int | None = None) -> tuple[wire.PortView, ...]:
         """Its published ports; only those of `service`, only container port `port`."""
         query = {"service": service, "port": port}
-        return _PORTS.validate_json(self._transport.request("GET", _path(name, "ports"), query=query))
+        return _PORTS.validate_json(self._transport.request("GET", path_of(name, "ports"), query=query))
 
     # ------------------------------------------------------------ up and down
 
@@ -139,7 +114,7 @@ class Client:
         options = {"profiles": profiles, "project": project, "lenient": lenient, "pull": pull}
         waiting = {"wait": wait, "wait_timeout_s": wait_timeout_s}
         request = _up_request(directory, files, environment, env_file, **options, **waiting)
-        return self._stream(wire.UpResult, "POST", _path(name, "up"), request, progress)
+        return self._stream(wire.UpResult, "POST", path_of(name, "up"), request, progress)
 
     def config(
         self,
@@ -160,7 +135,7 @@ class Client:
 
     def down(self, name: str, *, progress: Progress | None = None) -> wire.EnvironmentView:
         """Stops and removes its containers and network, and gives its ports back. Its bytes stay."""
-        return self._stream(wire.EnvironmentView, "POST", _path(name, "down"), None, progress)
+        return self._stream(wire.EnvironmentView, "POST", path_of(name, "down"), None, progress)
 
     def start(self, name: str, services: Sequence[str] = ()) -> wire.EnvironmentView:
         return self._change(name, "start", services)
@@ -173,10 +148,10 @@ class Client:
 
     def sleep(self, name: str) -> wire.EnvironmentView:
         """Stops everything; what is asked of it next wakes it."""
-        return self._post(wire.EnvironmentView, _path(name, "sleep"))
+        return self._post(wire.EnvironmentView, path_of(name, "sleep"))
 
     def wake(self, name: str) -> wire.EnvironmentView:
-        return self._post(wire.EnvironmentView, _path(name, "wake"))
+        return self._post(wire.EnvironmentView, path_of(name, "wake"))
 
     # ------------------------------------------------------------ forks
 
@@ -196,38 +171,106 @@ class Client:
         request = made(
             wire.ForkRequest, name=name, count=count, revision=revision, asleep=asleep, disk_bytes=disk_bytes
         )
-        return self._post(wire.ForkResult, _path(source, "fork"), request)
+        return self._post(wire.ForkResult, path_of(source, "fork"), request)
 
     def discard(
         self, name: str, *, confirm_production: bool = False, progress: Progress | None = None
     ) -> wire.EntryView:
         """Deletes it and its bytes. Its ledger stays; forks of it live on."""
-        path = f"{_path(name)}?confirm_production={str(confirm_production).lower()}"
+        path = f"{path_of(name)}?confirm_production={str(confirm_production).lower()}"
         return self._stream(wire.EntryView, "DELETE", path, None, progress)
 
     def rename(self, name: str, new_name: str) -> wire.EnvironmentView:
-        return self._post(wire.EnvironmentView, _path(name, "rename"), made(wire.RenameRequest, name=new_name))
+        return self._post(wire.EnvironmentView, path_of(name, "rename"), made(wire.RenameRequest, name=new_name))
 
     # ------------------------------------------------------------ history
 
     def snapshot(self, name: str, message: str = "") -> wire.SnapshotResult:
-        return self._post(wire.SnapshotResult, _path(name, "snapshot"), made(wire.SnapshotRequest, message=message))
+        return self._post(wire.SnapshotResult, path_of(name, "snapshot"), made(wire.SnapshotRequest, message=message))
 
     def restore(self, name: str, revision: str, *, progress: Progress | None = None) -> wire.EnvironmentView:
         """Brings all its bytes and its spec back to what they were at `revision`."""
         request = made(wire.RestoreRequest, revision=revision)
-        return self._stream(wire.EnvironmentView, "POST", _path(name, "restore"), request, progress)
+        return self._stream(wire.EnvironmentView, "POST", path_of(name, "restore"), request, progress)
 
     def log(self, name: str, *, limit: int = 50, verify: bool = False) -> wire.LogResult:
         """Its ledger, newest first. `verify` recomputes the hash of every link."""
-        return self._get(wire.LogResult, _path(name, "log"), limit=limit, verify=verify)
+        return self._get(wire.LogResult, path_of(name, "log"), limit=limit, verify=verify)
 
     def show(self, entry_or_revision: str) -> wire.EntryView:
-        return self._get(wire.EntryView, f"/v1/entries/{_quoted(entry_or_revision)}")
+        """One entry; of a merge with its `evidence`: what was merged, the checks and their output."""
+        return self._get(wire.EntryView, f"/v1/entries/{quoted(entry_or_revision)}")
 
-    def diff(self, name: str, *, against: str | None = None, offset: int = 0, limit: int = 1000) -> wire.DiffResult:
-        """What differs from `against`: an environment or a revision; None: from what it was forked at."""
-        return self._get(wire.DiffResult, _path(name, "diff"), against=against, offset=offset, limit=limit)
+    # ------------------------------------------------------------ what differs, and merging it
+
+    def diff(
+        self,
+        name: str,
+        *,
+        against: str | None = None,
+        service: str | None = None,
+        offset: int = 0,
+        limit: int = 1000,
+        rows: bool = True,
+        text: bool = False,
+    ) -> wire.DiffResult:
+        """What differs from `against`: an environment or a revision; None: from what it was forked at.
+
+        `service`: only what is its own. `rows` False: databases are told in a line each, which is quick. `text`: with
+        unified diffs. `offset` and `limit` count files, and in each database rows or keys."""
+        page = {"offset": offset, "limit": limit}
+        what = {"against": against, "service": service, "rows": rows, "text": text}
+        return self._get(wire.DiffResult, path_of(name, "diff"), **what, **page)
+
+    def patch(self, name: str, *, against: str | None = None) -> bytes:
+        """The changes of text files, for `git apply`."""
+        return self._fetch(path_of(name, "patch"), against=against)
+
+    def merge(
+        self,
+        name: str,
+        *,
+        into: str | None = None,
+        resolutions: wire.Resolutions | None = None,
+        rehearse_only: bool = False,
+        checks: Sequence[str] = (),
+        message: str = "",
+        progress: Progress | None = None,
+    ) -> wire.MergeResult:
+        """Merges what `name` has changed into `into` (None: what it was forked from), wholly or not at all.
+
+        `resolutions`: by conflict id "ours", "theirs" or {"value": ...}; "default" for all others. `checks`: commands
+        for the rehearsal's shell, besides the project's own. Where there are conflicts, or a check fails, nothing has
+        changed and the result says so."""
+        decided = {"into": into, "resolutions": resolutions or {}}
+        request = made(wire.MergeRequest, rehearse_only=rehearse_only, checks=checks, message=message, **decided)
+        return self._stream(wire.MergeResult, "POST", path_of(name, "merge"), request, progress)
+
+    def conflicts(
+        self,
+        name: str,
+        *,
+        into: str | None = None,
+        resolutions: wire.Resolutions | None = None,
+        progress: Progress | None = None,
+    ) -> wire.MergeResult:
+        """What a merge would find in conflict. Changes nothing."""
+        request = made(wire.ConflictsRequest, into=into, resolutions=resolutions or {})
+        return self._stream(wire.MergeResult, "POST", path_of(name, "conflicts"), request, progress)
+
+    def revert(
+        self, entry: str, *, resolutions: wire.Resolutions | None = None, progress: Progress | None = None
+    ) -> wire.MergeResult:
+        """Takes back what the merge `entry` did. What was done since stays."""
+        request = made(wire.ResolutionsRequest, resolutions=resolutions or {})
+        return self._stream(wire.MergeResult, "POST", f"/v1/entries/{quoted(entry)}/revert", request, progress)
+
+    def update(
+        self, name: str, *, resolutions: wire.Resolutions | None = None, progress: Progress | None = None
+    ) -> wire.MergeResult:
+        """Merges into a fork what its source has changed since."""
+        request = made(wire.ResolutionsRequest, resolutions=resolutions or {})
+        return self._stream(wire.MergeResult, "POST", path_of(name, "update"), request, progress)
 
     # ------------------------------------------------------------ inside
 
@@ -279,7 +322,7 @@ class Client:
     ) -> Iterator[wire.LogLine]:
         """What its services have written; with `follow` also what they will, until the iterator is closed."""
         query = {"service": tuple(services), "since": since_at, "tail": tail, "follow": follow}
-        for line in self._transport.lines("GET", _path(name, "logs"), query=query):
+        for line in self._transport.lines("GET", path_of(name, "logs"), query=query):
             yield news(wire.LogLine, line)
 
     # ------------------------------------------------------------ the machine
@@ -299,35 +342,6 @@ class Client:
         """What the daemon's machine can do, what is missing, and the fix."""
         return _FINDINGS.validate_json(self._transport.request("GET", "/v1/doctor"))
 
-    # ------------------------------------------------------------ how
-
-    def _get(self, kind: type[_A], path: str, **query: Any) -> _A:
-        return read(kind, self._transport.request("GET", path, query=query))
-
-    def _post(self, kind: type[_A], path: str, request: BaseModel | None = None) -> _A:
-        return read(kind, self._transport.request("POST", path, body=_body(request)))
-
-    def _change(self, name: str, change: Change, services: Sequence[str]) -> wire.EnvironmentView:
-        return self._post(wire.EnvironmentView, _path(name, change), made(wire.ServicesRequest, services=services))
-
-    def _stream(
-        self, kind: type[_A], method: str, path: str, request: BaseModel | None, progress: Progress | None
-    ) -> _A:
-        for line in self._transport.lines(method, path, body=_body(request)):
-            message = read(Line, line)
-            if message.error is not None:
-                raise faults.decode(message.error)
-            if message.progress is None:
-                return validated(kind, message.result)
-            if progress is not None:
-                progress(message.progress)
-        raise faults.BadAnswer(
-            "the daemon's answer ended before its result", hint="was it stopped? see 'wye daemon status' and 'wye log'"
-        )
-
-    def _process(self, name: str, request: wire.ExecRequest) -> RemoteProcess:
-        return RemoteProcess(self._transport.address, self._transport.token, name, request)
-
 
 def _up_request(
     directory: str | Path,
@@ -344,20 +358,3 @@ def _up_request(
         env_file=env_file,
         **options,
     )
-
-
-def _body(request: BaseModel | None) -> bytes | None:
-    return None if request is None else request.model_dump_json().encode()
-
-
-def _quoted(text: str) -> str:
-    return urllib.parse.quote(text, safe="")
-
-
-def _path(name: str, verb: str = "") -> str:
-    if not is_name(name):
-        raise BadRequest(
-            f"{name!r} cannot name an environment",
-            hint="1 to 63 lower-case letters, digits, '-' or '_', without a slash or a dot",
-        )
-    return f"/v1/environments/{name}" + (f"/{verb}" if verb else "")

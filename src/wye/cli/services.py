@@ -6,7 +6,7 @@ import time
 
 import typer
 
-from wye.api.client import Change
+from wye.api.caller import Change
 from wye.cli import environments
 from wye.cli.session import Environment, Json, Services, session_of
 from wye.cli.tables import show

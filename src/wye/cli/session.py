@@ -14,7 +14,8 @@ import typer
 from pydantic import BaseModel
 
 from wye.api import faults
-from wye.api.client import Client, Progress, connect
+from wye.api.caller import Progress
+from wye.api.client import Client, connect
 from wye.cli import words
 from wye.cli.progress import Watch
 from wye.errors import WyeError

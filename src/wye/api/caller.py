@@ -1,0 +1,96 @@
+"""How a verb is called: a request out, an answer or an error in, with what is said while it runs.
+
+`Client` has the verbs; all that it knows of HTTP is here.
+"""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel
+
+from wye.api import faults, wire
+from wye.api.process import RemoteProcess
+from wye.api.transport import Transport
+from wye.api.values import Line, made, read, validated
+from wye.errors import BadRequest
+from wye.model import is_name
+
+Progress = Callable[[wire.Progress], None]
+Change = Literal["start", "stop", "restart"]
+
+_A = TypeVar("_A", bound=BaseModel)
+
+
+class Caller:
+    """Belongs to a transport, which it closes."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    @property
+    def address(self) -> str:
+        return str(self._transport.address)
+
+    def _fetch(self, path: str, **query: Any) -> bytes:
+        return self._transport.request("GET", path, query=query)
+
+    def _get(self, kind: type[_A], path: str, **query: Any) -> _A:
+        return read(kind, self._fetch(path, **query))
+
+    def _post(self, kind: type[_A], path: str, request: BaseModel | None = None) -> _A:
+        return read(kind, self._transport.request("POST", path, body=_body(request)))
+
+    def _change(self, name: str, change: Change, services: Sequence[str]) -> wire.EnvironmentView:
+        return self._post(wire.EnvironmentView, path_of(name, change), made(wire.ServicesRequest, services=services))
+
+    def _stream(
+        self, kind: type[_A], method: str, path: str, request: BaseModel | None, progress: Progress | None
+    ) -> _A:
+        """Tells `progress` what the daemon says until the result comes. Raises BadAnswer if none does."""
+        for line in self._transport.lines(method, path, body=_body(request)):
+            message = read(Line, line)
+            if message.error is not None:
+                raise faults.decode(message.error)
+            if message.progress is None:
+                return validated(kind, message.result)
+            if progress is not None:
+                progress(message.progress)
+        raise faults.BadAnswer(
+            "the daemon's answer ended before its result", hint="was it stopped? see 'wye daemon status' and 'wye log'"
+        )
+
+    def _process(self, name: str, request: wire.ExecRequest) -> RemoteProcess:
+        return RemoteProcess(self._transport.address, self._transport.token, name, request)
+
+
+def quoted(text: str) -> str:
+    return urllib.parse.quote(text, safe="")
+
+
+def path_of(name: str, verb: str = "") -> str:
+    """Raises BadRequest for what cannot name an environment."""
+    if not is_name(name):
+        raise BadRequest(
+            f"{name!r} cannot name an environment",
+            hint="1 to 63 lower-case letters, digits, '-' or '_', without a slash or a dot",
+        )
+    return f"/v1/environments/{name}" + (f"/{verb}" if verb else "")
+
+
+def _body(request: BaseModel | None) -> bytes | None:
+    return None if request is None else request.model_dump_json().encode()

@@ -1,0 +1,107 @@
+"""The values that cross the socket, field by field what `engine.views` has: requests first, then answers.
+
+A request with a field that nobody knows is refused, so that a misspelt option is never silently ignored. An
+answer with a field that nobody knows is read all the same, so that an older client goes on working with a newer
+daemon. Times are Unix seconds, durations seconds, sizes bytes. The package `wye` (the SDK) hands these very
+values to its callers.
+"""
+
+from __future__ import annotations
+
+from wye.api.wire.answers import (
+    CollectResult,
+    ConfigResult,
+    EnvironmentView,
+    Error,
+    ErrorBody,
+    Event,
+    Finding,
+    ForkResult,
+    LogLine,
+    PortView,
+    Progress,
+    ServiceView,
+    SnapshotResult,
+    UpResult,
+    Usage,
+    Version,
+)
+from wye.api.wire.history import (
+    CheckView,
+    ConflictView,
+    DiffResult,
+    EntryView,
+    FileChange,
+    FileView,
+    LogResult,
+    MergeResult,
+    PlaceChange,
+    SpecChange,
+    StoreChange,
+)
+from wye.api.wire.requests import (
+    CollectRequest,
+    ConflictsRequest,
+    ExecControl,
+    ExecRequest,
+    ForkRequest,
+    MergeRequest,
+    RenameRequest,
+    Resolutions,
+    ResolutionsRequest,
+    RestoreRequest,
+    ServicesRequest,
+    SnapshotRequest,
+    UpRequest,
+)
+from wye.api.wire.shape import API, FRAME_BYTES, STDERR, STDIN, STDOUT, Request, View
+
+__all__ = [
+    "API",
+    "FRAME_BYTES",
+    "STDERR",
+    "STDIN",
+    "STDOUT",
+    "CheckView",
+    "CollectRequest",
+    "CollectResult",
+    "ConfigResult",
+    "ConflictView",
+    "ConflictsRequest",
+    "DiffResult",
+    "EntryView",
+    "EnvironmentView",
+    "Error",
+    "ErrorBody",
+    "Event",
+    "ExecControl",
+    "ExecRequest",
+    "FileChange",
+    "FileView",
+    "Finding",
+    "ForkRequest",
+    "ForkResult",
+    "LogLine",
+    "LogResult",
+    "MergeRequest",
+    "MergeResult",
+    "PlaceChange",
+    "PortView",
+    "Progress",
+    "RenameRequest",
+    "Request",
+    "Resolutions",
+    "ResolutionsRequest",
+    "RestoreRequest",
+    "ServiceView",
+    "ServicesRequest",
+    "SnapshotRequest",
+    "SnapshotResult",
+    "SpecChange",
+    "StoreChange",
+    "UpRequest",
+    "UpResult",
+    "Usage",
+    "Version",
+    "View",
+]
