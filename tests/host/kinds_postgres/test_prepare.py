@@ -159,6 +159,17 @@ REFUSED = {
 }
 
 
+def test_ddl_in_the_template_is_refused(rig: Any, production: Any) -> None:
+    fork = rig.fork(production)
+    try:
+        fork.run("template1", "create table hidden (i int)", "public")
+        with pytest.raises(Refused) as refused:
+            rig.diff(fork)
+        assert {conflict.kind for conflict in refused.value.conflicts} <= {"schema-log-incomplete", "event-triggers"}
+    finally:
+        fork.discard()
+
+
 @pytest.mark.parametrize(("kind", "statements"), REFUSED.items(), ids=REFUSED)
 def test_what_is_not_merged_is_refused_by_name(rig: Any, production: Any, kind: str, statements: list[str]) -> None:
     fork = rig.fork(production)

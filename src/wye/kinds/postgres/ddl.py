@@ -17,7 +17,7 @@ from typing import Any
 import postgast
 
 from wye.kinds.postgres.refuse import refusal
-from wye.kinds.postgres.session import LOG_SCHEMA, Connection, fetch
+from wye.kinds.postgres.session import LOG_SCHEMA, Connection, fetch, value
 from wye.merge.conflict import Conflict
 
 EXPAND, BEFORE, AFTER = "expand", "before", "after"
@@ -63,7 +63,11 @@ class Statement:
 
 
 def read_statements(connection: Connection, database: str) -> tuple[list[Statement], list[Conflict]]:
-    """The fork's DDL in order, and a refusal for each thing in the log that cannot be replayed."""
+    """The fork's DDL in order, and a refusal for each thing in the log that cannot be replayed.
+
+    Without a log there are no statements: then a changed schema is one that the log does not explain."""
+    if value(connection, f"select to_regclass('{LOG_SCHEMA}.ddl') is null"):
+        return [], []
     return plan_statements(fetch(connection, _READ), f"postgres/{database}")
 
 

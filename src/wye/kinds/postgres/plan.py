@@ -34,7 +34,7 @@ from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.replay import expand, fingerprint, replay, split
 from wye.kinds.postgres.rows import Source, count_equal, differing_rows, pair
 from wye.kinds.postgres.session import LOG_SCHEMA, Connection, fetch, value
-from wye.kinds.postgres.tables import Relation, read_tables
+from wye.kinds.postgres.tables import Relation, read_tables, table_names
 from wye.merge.conflict import Conflict
 from wye.merge.refused import Refused
 from wye.merge.rows import Row
@@ -113,7 +113,7 @@ def read_changes(
 def _view(server: Server, database: str) -> Iterator[Connection]:
     """A connection whose transaction sees one instant, with the tables held against what that would not cover."""
     with opened(server, database) as connection:
-        tables = [table.name for table in read_tables(connection).values()]
+        tables = table_names(connection)
         connection.execute("begin isolation level repeatable read read only")
         connection.execute(f"set local lock_timeout = '{_LOCK_TIMEOUT}'")
         try:

@@ -140,6 +140,11 @@ class ForeignKey:
         )
 
 
+def table_names(connection: Connection) -> list[str]:
+    """Tables and partitions of the database, as statements name them."""
+    return [row[1] for row in fetch(connection, _TABLES.format(chosen="true"))]
+
+
 def read_tables(connection: Connection, only: Collection[str] | None = None) -> dict[int, Relation]:
     """Tables and partitions of the database, by oid, in order of name; `only` those named."""
     chosen = "true" if only is None else f"format('%I.%I', n.nspname, c.relname) = any({array(only)})"
