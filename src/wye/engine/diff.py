@@ -14,11 +14,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from wye.engine import records, spec_diff
+from wye.engine import layers, records, spec_diff
 from wye.engine.context import Engine, environment_name, new_snapshot_id
 from wye.engine.views import DiffResult, FileChange, FileView, PlaceChange
-from wye.interfaces import PathChange
-from wye.model import Environment, EnvironmentName, Image, ObjectId, RevisionId, SnapshotId, is_name
+from wye.errors import NotFound, Unavailable
+from wye.interfaces import PathChange, silent
+from wye.model import (
+    SHELL,
+    Environment,
+    EnvironmentName,
+    Image,
+    ObjectId,
+    RevisionId,
+    SnapshotId,
+    is_name,
+    replica_names,
+)
 
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 
@@ -32,6 +43,7 @@ class _Side:
     snapshot: SnapshotId
     spec: ObjectId
     images: dict[str, Image]
+    """By replica."""
 
 
 def diff(engine: Engine, name: str, *, against: str | None = None, offset: int = 0, limit: int = 500) -> DiffResult:
@@ -42,7 +54,10 @@ def diff(engine: Engine, name: str, *, against: str | None = None, offset: int =
     environment = records.require(engine, environment_name(name)).environment
     with _base(engine, environment, against) as base, _live(engine, environment) as new:
         changes = engine.volumes.changes(base.snapshot, new.snapshot)
+        if any(change.path.startswith(f"layers/{SHELL}/") for change in changes):
+            base.images.update(_shell_image(engine))
         files, places = _sort_out(engine, base, new, changes)
+        files = _differing(engine, base, new, files)
         page = files[offset : offset + limit]
         shown = tuple(_file_change(engine, base, new, change) for change in page)
     return DiffResult(
@@ -51,7 +66,7 @@ def diff(engine: Engine, name: str, *, against: str | None = None, offset: int =
         base=base.revision,
         spec=spec_diff.changes(engine.ledger.get_spec(base.spec), engine.ledger.get_spec(new.spec)),
         places=tuple(places),
-        files=tuple(change for change in shown if change.before != change.after or change.changed_bytes),
+        files=shown,
         total_files=len(files),
     )
 
@@ -66,7 +81,8 @@ def _base(engine: Engine, environment: Environment, against: str | None) -> Iter
             return
     revision_id, revision = records.find_revision(engine, against or environment.origin or environment.revision)
     label = f"{revision.environment} at {revision_id[:12]}"
-    yield _Side(label, revision_id, revision.snapshot, revision.spec, revision.images)
+    images = _by_replica(engine, revision.spec, revision.images)
+    yield _Side(label, revision_id, revision.snapshot, revision.spec, images)
 
 
 @contextmanager
@@ -76,9 +92,24 @@ def _live(engine: Engine, environment: Environment) -> Iterator[_Side]:
     engine.host.at("diff:snapshot")
     engine.volumes.snapshot(environment.id, snapshot)
     try:
-        yield _Side(environment.name, environment.revision, snapshot, environment.spec, environment.images)
+        images = _by_replica(engine, environment.spec, environment.images)
+        yield _Side(environment.name, environment.revision, snapshot, environment.spec, images)
     finally:
         engine.volumes.delete_snapshot(snapshot)
+
+
+def _by_replica(engine: Engine, spec: ObjectId, images: dict[str, Image]) -> dict[str, Image]:
+    services = engine.ledger.get_spec(spec).services.values()
+    found = {replica: images.get(service.name) for service in services for replica in replica_names(service)}
+    return {replica: image for replica, image in found.items() if image is not None}
+
+
+def _shell_image(engine: Engine) -> dict[str, Image]:
+    try:
+        return {SHELL: engine.images.resolve(engine.settings.shell_image, pull=False, report=silent)}
+    except (NotFound, Unavailable):
+        # It has gone since: what is in the shell's layer counts as added.
+        return {}
 
 
 def _sort_out(
@@ -112,6 +143,31 @@ def _sort_out(
         )
         for place, (added, removed, modified, changed) in sorted(counts.items())
     ]
+
+
+def _differing(engine: Engine, base: _Side, new: _Side, files: list[PathChange]) -> list[PathChange]:
+    """Those that are a change to people, in the same order: not a time stamp, nor what an overlay or the runtime made.
+
+    What happened in a volume, and whatever has other contents than before, is one without a look.
+    """
+    specs = [engine.ledger.get_spec(side.spec) for side in (base, new)]
+    points: dict[str, frozenset[str]] = {}
+    found = []
+    for change in files:
+        place = _place(change.path) or ""
+        in_volume = place.startswith("volume ")
+        if not (change.extents or (in_volume and change.kind != "modified")):
+            seen = _file_change(engine, base, new, change)
+            if seen.before == seen.after and not seen.changed_bytes:
+                continue
+            if not in_volume:
+                replica = place.removeprefix("layer ")
+                if replica not in points:
+                    points[replica] = frozenset().union(*(layers.mount_points(spec, replica) for spec in specs))
+                if layers.is_mount_point(seen, points[replica]):
+                    continue
+        found.append(change)
+    return found
 
 
 def _place(path: str) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from wye.engine import (
 from wye.engine.apply import ServiceFailed
 from wye.errors import BadRequest, Conflict, Denied, NotFound, Unavailable, WyeError
 from wye.interfaces import silent
+from wye.model import PRODUCTION, SHELL
 from wye.testing.memory_runtime import Program
 
 
@@ -303,6 +306,54 @@ def test_diff_tells_files_of_volumes_and_the_spec(world: World) -> None:
     assert [(change.path, change.after) for change in diff.diff(world.engine, "f").spec] == [
         ("services.web.environment.DEBUG", '"1"')
     ]
+
+
+def layer_of(world: World, name: str, replica: str) -> Path:
+    return world.file(name, "../layers") / replica / "upper"
+
+
+def test_a_diff_leaves_out_what_the_runtime_and_the_overlay_made(world: World) -> None:
+    world.up(COMPOSE.replace('ports: ["127.0.0.1::8000"]', "deploy: {replicas: 2}"))
+    head = world.engine.ledger.head(PRODUCTION)
+    assert head is not None
+    image = world.images.rootfs(head[1].environment.images["web"])
+    (image / "app").mkdir()
+    (image / "app" / "main.py").write_text("1")
+    fork_one(world)
+    for replica in ("db", "web-2", SHELL):
+        layer = layer_of(world, "f", replica)
+        (layer / "etc").mkdir(parents=True)
+        (layer / "etc" / "hosts").touch()
+    mounted = layer_of(world, "f", "db") / "var" / "lib" / "data"
+    mounted.mkdir(parents=True)
+    (mounted / "hidden").touch()
+    (layer_of(world, "f", SHELL) / "volumes" / "data").mkdir(parents=True)
+    # An overlay copies a directory up before it writes into it.
+    shutil.copytree(image / "app", layer_of(world, "f", "web-2") / "app")
+    (layer_of(world, "f", "web-2") / "app" / "main.py").write_text("22")
+    found = diff.diff(world.engine, "f")
+    assert [(change.change, change.place, change.path) for change in found.files] == [
+        ("added", "layer db", "/var/lib/data/hidden"),
+        ("modified", "layer web-2", "/app/main.py"),
+    ]
+    assert found.total_files == 2
+
+
+def test_the_pages_of_a_diff_add_up(world: World) -> None:
+    world.up()
+    for n in range(6):
+        world.file("production", f"data/kept{n}").write_text("same")
+    fork_one(world)
+    for n in range(6):
+        os.utime(world.file("f", f"data/kept{n}"), (1, 1))
+    for n in range(25):
+        world.file("f", f"data/l{n}").touch()
+    whole = diff.diff(world.engine, "f")
+    assert whole.total_files == len(whole.files) == 25
+    pages = [diff.diff(world.engine, "f", offset=offset, limit=10) for offset in (0, 10, 20, 30)]
+    assert [file for page in pages for file in page.files] == list(whole.files)
+    assert [len(page.files) for page in pages] == [10, 10, 5, 0]
+    assert {page.total_files for page in pages} == {25}
 
 
 def test_collect_frees_what_was_discarded_and_nothing_else(world: World) -> None:
