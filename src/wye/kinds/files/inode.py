@@ -67,7 +67,7 @@ def create(host: Host, directory: int, name: str, state: FileState, source: int 
             if text is not None:
                 _write_all(descriptor, text)
             elif source is not None:
-                _copy(host, source, descriptor)
+                copy_content(host, source, descriptor)
         finally:
             os.close(descriptor)
 
@@ -121,8 +121,8 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _copy(host: Host, source: int, target: int) -> None:
-    """Shares the blocks where the file system can, else copies."""
+def copy_content(host: Host, source: int, target: int) -> None:
+    """From the regular file behind an O_PATH descriptor: shares the blocks where the file system can, else copies."""
     opened = os.open(f"/proc/self/fd/{source}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         try:

@@ -1,0 +1,257 @@
+"""The three-way merge of a database, in one transaction on it: decided and carried out under its lock.
+
+The merge needs the target's rows only where the fork changed some, so it is done where it counts: after BEGIN
+IMMEDIATE nobody else can write, every row is read, merged (`merge.rows`) and written, and the transaction stays open
+until the caller commits. A plan is the same on a private copy, rolled back. A process that dies leaves SQLite's own
+journal, which the next one to open the file rolls back.
+
+Triggers do not fire (their effects are in the diff already) and foreign keys do not cascade; the keys are checked at
+the end, as is what every constraint says of every row. All conflicts are collected before anything is refused.
+
+Reverting is the same merge with the roles swapped: changes from the state after the merge to the one before.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+
+from wye.host import Host
+from wye.kinds.sqlite.cells import Cells
+from wye.kinds.sqlite.changes import SqliteChanges, TableChanges, content, encoding
+from wye.kinds.sqlite.database import opened, quoted, translated
+from wye.kinds.sqlite.schema import ObjectChange, read_objects, read_shape
+from wye.kinds.sqlite.write import Writer
+from wye.merge.conflict import BOTH, NONE, Conflict, Decisions, Json, Side
+from wye.merge.refused import Refused
+from wye.merge.rows import Grain, MergedRows, Row, Table, Triple, merge_keyed, merge_multiset
+
+_BEFORE_ROWS = ("table",)
+"""Of what is created, what rows need; the rest waits for them: a unique index may hold only afterwards."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How near two changes of one table may come; see `merge.rows`."""
+
+    grain: Grain = Grain.CELL
+    delta: frozenset[str] = frozenset()
+
+
+class Application:
+    """A merge in an open transaction. `written`: rows. Leaving the context without `commit` rolls back."""
+
+    def __init__(self, connection: apsw.Connection, host: Host, subject: str) -> None:
+        self._connection = connection
+        self._host = host
+        self._subject = subject
+        self.conflicts: list[Conflict] = []
+        self.written = 0
+
+    def commit(self) -> None:
+        """Durable when it returns. Raises Refused with all conflicts if there are any."""
+        if self.conflicts:
+            raise Refused(self.conflicts)
+        self._host.at("sqlite:commit")
+        with translated(self._subject):
+            self._connection.execute("COMMIT")
+
+
+@contextmanager
+def merged(
+    host: Host,
+    place: str,
+    root: Path,
+    path: str,
+    found: SqliteChanges,
+    decisions: Decisions | None = None,
+    rules: Mapping[str, Rules] | None = None,
+    *,
+    busy_s: float = 5.0,
+) -> Iterator[Application]:
+    """Merges `found` into the database at `path` beneath `root`. `place` names it in conflicts ("volume data: app.db").
+
+    Raises DatabaseBusy if the application keeps its lock for `busy_s`. Its own writers wait until the context is left,
+    so be quick between the merge and `commit`. Meanwhile nothing else in this process may open the file
+    (see `database`)."""
+    with opened(host, {"main": (root, path)}, busy_s=busy_s) as connection:
+        host.at("sqlite:begin")
+        connection.execute("BEGIN IMMEDIATE")
+        application = Application(connection, host, path)
+        merge = _Merge(connection, place, Decisions() if decisions is None else decisions, dict(rules or {}))
+        merge.run(found)
+        application.conflicts = [*merge.decisions.open, *merge.refused]
+        application.written = merge.written
+        try:
+            yield application
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+
+class _Merge:
+    def __init__(
+        self, connection: apsw.Connection, place: str, decisions: Decisions, rules: Mapping[str, Rules]
+    ) -> None:
+        self.connection = connection
+        self.place = place
+        self.decisions = decisions
+        self.rules = rules
+        self.cells = Cells(encoding(connection))
+        self.refused: list[Conflict] = []
+        self.written = 0
+
+    def run(self, found: SqliteChanges) -> None:
+        for refusal in found.refused:
+            self._refuse(refusal.kind, refusal.name, refusal.detail)
+        ours = read_objects(self.connection, "main")
+        wanted = [change for change in found.objects if self._is_wanted(change, ours, found)]
+        broken = self._violations(found)
+        self._define([c for c in wanted if c.after is None or c.type in _BEFORE_ROWS])
+        for table in found.tables:
+            self._rows(table)
+        self._define([c for c in wanted if c.after is not None and c.type not in _BEFORE_ROWS])
+        self._verify(wanted)
+        self._sequences(found.sequences)
+        self._pragmas(found)
+        for violation, count in (self._violations(found) - broken).items():
+            self._refuse("foreign-key", violation[0], f"{count} rows without their parent in {violation[1]}")
+
+    # ------------------------------------------------------------ definitions
+
+    def _is_wanted(self, change: ObjectChange, ours: dict[tuple[str, str], str], found: SqliteChanges) -> bool:
+        """Whether the target is still to be changed so; a conflict if it has gone a way of its own."""
+        current = ours.get((change.type, change.name))
+        if current == change.after:
+            return False
+        if current != change.before:
+            self._refuse(
+                "schema", change.name, f"both sides changed this {change.type}", change.before, current, change.after
+            )
+            return False
+        was = found.dropped.get(change.name) if change.type == "table" else None
+        if was is not None and content(self.connection, change.name) != was:
+            self._refuse("drop-vs-change", change.name, "the fork dropped the table, the target changed its rows")
+            return False
+        return True
+
+    def _define(self, wanted: list[ObjectChange]) -> None:
+        for change in wanted:
+            for statement in change.statements:
+                try:
+                    self.connection.execute(statement)
+                except apsw.Error as error:
+                    self._refuse("schema", change.name, f"{statement}: {error}", change.before, None, change.after)
+                    break
+
+    def _verify(self, wanted: list[ObjectChange]) -> None:
+        ours = read_objects(self.connection, "main")
+        refused = {conflict.key[0] for conflict in self.refused}
+        for change in wanted:
+            current = ours.get((change.type, change.name))
+            if current != change.after and change.name not in refused:
+                detail = "repeating the change leads to another definition than the fork's"
+                self._refuse("schema", change.name, detail, change.before, current, change.after)
+
+    # ------------------------------------------------------------ rows
+
+    def _rows(self, found: TableChanges) -> None:
+        shape = read_shape(self.connection, "main", found.table)
+        missing = set(found.columns) - set(shape.columns)
+        if missing or shape.key != found.key:
+            detail = f"the target's table lacks {', '.join(sorted(missing))}" if missing else "its primary key differs"
+            if all(conflict.key != (found.table,) for conflict in self.refused):
+                self._refuse("schema", found.table, detail)
+            return
+        rules = self.rules.get(found.table, Rules())
+        table = Table(
+            place=f"{self.place} {found.table}",
+            columns=found.columns,
+            key=found.key,
+            grain=rules.grain,
+            delta=rules.delta,
+        )
+        writer = Writer(self.connection, self.cells, table, shape)
+        triples = [
+            Triple(base=before, ours=writer.read(after or before or ()), theirs=after) for before, after in found.keyed
+        ]
+        merged = merge_keyed(table, triples, self.decisions)
+        loose = self._merge_loose(table, writer, found.loose)
+        self.refused += writer.carry_out(merged.writes, loose.writes)
+        self.written += len(merged.writes) + len(loose.writes)
+        self.refused += self._table_conflicts(table, found, triples)
+
+    def _merge_loose(self, table: Table, writer: Writer, rows: tuple[tuple[Row, int, int], ...]) -> MergedRows:
+        base = Counter({row: before for row, before, _ in rows})
+        theirs = Counter({row: after for row, _, after in rows})
+        ours = Counter({row: writer.count(row) for row, _, _ in rows})
+        return merge_multiset(table, base, ours, theirs, self.decisions)
+
+    def _table_conflicts(self, table: Table, found: TableChanges, triples: list[Triple]) -> list[Conflict]:
+        """For Grain.TABLE only what the fork touched can be compared: a change elsewhere in the table is not seen."""
+        if table.grain is not Grain.TABLE:
+            return []
+        moved = sum(triple.ours != triple.base for triple in triples)
+        if not moved:
+            return []
+        return [Conflict(kind="table/table", place=table.place, ours=moved, theirs=len(found.keyed), choices=NONE)]
+
+    # ------------------------------------------------------------ the rest
+
+    def _violations(self, found: SqliteChanges) -> Counter[tuple[str, str]]:
+        """Rows without their parent, by (table, parent), in tables that the changes may concern."""
+        touched = {table.table for table in found.tables} | set(found.dropped)
+        broken: Counter[tuple[str, str]] = Counter()
+        for kind, name in read_objects(self.connection, "main"):
+            if kind != "table":
+                continue
+            keys = self.connection.execute(f"PRAGMA main.foreign_key_list({quoted(name)})").fetchall()
+            parents = {str(key[2]).lower() for key in keys}
+            if not keys or not (name in touched or parents & {table.lower() for table in touched}):
+                continue
+            try:
+                rows = self.connection.execute(f"PRAGMA main.foreign_key_check({quoted(name)})").fetchall()
+            except apsw.SQLError:
+                continue  # a mismatched foreign key: SQLite does not enforce it either
+            broken.update((str(row[0]), str(row[2])) for row in rows)
+        return broken
+
+    def _sequences(self, sequences: Mapping[str, int]) -> None:
+        """Forward only: an identity that was given out once is not given out again."""
+        if not self.connection.execute("SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_sequence'").fetchall():
+            return
+        for name, value in sequences.items():
+            self.connection.execute("UPDATE main.sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (value, name))
+            self.connection.execute(
+                "INSERT INTO main.sqlite_sequence (name, seq) SELECT ?, ? WHERE NOT EXISTS "
+                "(SELECT 1 FROM main.sqlite_sequence WHERE name = ?)",
+                (name, value, name),
+            )
+
+    def _pragmas(self, found: SqliteChanges) -> None:
+        for name, before, after in found.pragmas:
+            ((current,),) = self.connection.execute(f"PRAGMA main.{name}").fetchall()
+            if current not in (before, after):
+                conflict = Conflict(
+                    kind="update/update", place=self.place, key=(name,), base=before, ours=current, theirs=after,
+                    choices=BOTH,
+                )  # fmt: skip
+                chosen = self.decisions.of(conflict)
+                if chosen is None or chosen.side is not Side.THEIRS:
+                    continue
+            self.connection.execute(f"PRAGMA main.{name} = {after}")
+
+    def _refuse(
+        self, kind: str, name: str, detail: str, base: Json = None, ours: Json = None, theirs: Json = None
+    ) -> None:
+        self.refused.append(
+            Conflict(
+                kind=kind, place=self.place, key=(name,), base=base, ours=ours, theirs=theirs, choices=NONE,
+                detail=detail,
+            )
+        )  # fmt: skip

@@ -1,0 +1,288 @@
+"""What a fork changed in a database: definitions and rows, net and exact, against the base.
+
+Both are private copies, attached to one connection, so SQLite itself finds the rows that differ. SQLite's session
+extension is not used: it compares with the columns' collations (a change of 'abc' to 'ABC' in a NOCASE column is none
+to it), takes 1 and 1.0 for equal, and passes over tables without a primary key and rows with NULL in one. Here every
+comparison is binary and by type; what has no key is counted.
+
+The fork's new tables and columns are first made in the copy of the base too, so that both have one shape and a new
+column's default is not mistaken for a change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from wye.errors import BadRequest
+from wye.host import Host
+from wye.kinds.sqlite.cells import Cells, differs
+from wye.kinds.sqlite.database import opened, quoted
+from wye.kinds.sqlite.schema import (
+    ObjectChange,
+    Shape,
+    changed_objects,
+    read_objects,
+    read_shape,
+    virtual_tables,
+)
+from wye.merge.conflict import Json
+from wye.merge.rows import Row
+
+PRAGMAS = ("user_version", "application_id")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableChanges:
+    """Rows that differ, in the order of `columns`. `keyed`: (before, after), None: not there. `loose`: rows without a
+    key, with how often they are in the base and in the fork."""
+
+    table: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    keyed: tuple[tuple[Row | None, Row | None], ...] = ()
+    loose: tuple[tuple[Row, int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Something that is not merged: a kind of conflict, what it is about, and why."""
+
+    kind: str
+    name: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqliteChanges:
+    """`dropped`: a fingerprint of the content, in the base, of each table that the fork dropped. `sequences`: the
+    fork's AUTOINCREMENT counters that moved. `pragmas`: (name, before, after)."""
+
+    objects: tuple[ObjectChange, ...] = ()
+    tables: tuple[TableChanges, ...] = ()
+    dropped: dict[str, str] = field(default_factory=dict)
+    sequences: dict[str, int] = field(default_factory=dict)
+    pragmas: tuple[tuple[str, int, int], ...] = ()
+    refused: tuple[Refusal, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.objects or self.tables or self.sequences or self.pragmas or self.refused)
+
+
+def changes(host: Host, base: Path, theirs: Path) -> SqliteChanges:
+    """Compares two private copies (`database.copy`). Raises DatabaseFailed if one is damaged or needs a collation or
+    function that only its application has."""
+    with opened(host, {"main": (base, "db"), "theirs": (theirs, "db")}) as connection:
+        connection.execute("BEGIN")
+        found = _Comparison(connection).run()
+        connection.execute("ROLLBACK")
+        return found
+
+
+def content(connection: apsw.Connection, table: str) -> str:
+    """A fingerprint of all rows of a table of the main database, whatever their order."""
+    shape = read_shape(connection, "main", table)
+    cells = Cells(encoding(connection))
+    total, count = 0, 0
+    for values in connection.execute(f"SELECT {cells.selected(shape.columns)} FROM main.{quoted(table)}"):
+        digest = hashlib.sha256(repr(cells.row(values)).encode()).digest()
+        total = (total + int.from_bytes(digest)) % (1 << 256)
+        count += 1
+    return f"{count}:{total:064x}:{','.join(shape.columns)}"
+
+
+def encoding(connection: apsw.Connection) -> str:
+    ((name,),) = connection.execute("PRAGMA encoding").fetchall()
+    return str(name)
+
+
+def to_json(found: SqliteChanges) -> bytes:
+    return msgspec.json.encode(found, order="sorted")
+
+
+def from_json(data: bytes) -> SqliteChanges:
+    """Raises BadRequest."""
+    try:
+        return msgspec.json.decode(data, type=SqliteChanges)
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"not a database's changes: {error}") from error
+
+
+def stat(found: SqliteChanges) -> Json:
+    """What fits a screen."""
+    return {
+        "schema": [{"type": c.type, "name": c.name, "before": c.before, "after": c.after} for c in found.objects],
+        "tables": [
+            {
+                "table": table.table,
+                "inserted": sum(before is None for before, _ in table.keyed)
+                + sum(max(after - before, 0) for _, before, after in table.loose),
+                "deleted": sum(after is None for _, after in table.keyed)
+                + sum(max(before - after, 0) for _, before, after in table.loose),
+                "updated": sum(before is not None and after is not None for before, after in table.keyed),
+            }
+            for table in found.tables
+        ],
+        "refused": [{"kind": r.kind, "name": r.name, "detail": r.detail} for r in found.refused],
+    }
+
+
+def page(table: TableChanges, offset: int, limit: int) -> list[Json]:
+    """Changed rows from `offset` on. Cells are SQL literals."""
+    rows: list[Json] = []
+    for before, after in table.keyed[offset : offset + limit]:
+        if before is not None and after is not None:
+            cells = {c: [a, b] for c, a, b in zip(table.columns, before, after, strict=True) if a != b}
+            key = {column: before[table.columns.index(column)] for column in table.key}
+            rows.append({"change": "update", "key": key, "cells": cells})
+        else:
+            row = before if after is None else after
+            named = dict(zip(table.columns, row or (), strict=True))
+            rows.append({"change": "delete" if after is None else "insert", "row": named})
+    start = max(offset - len(table.keyed), 0)
+    for row, was, now in table.loose[start : start + limit - len(rows)]:
+        named = dict(zip(table.columns, row, strict=True))
+        rows.append({"change": "count", "row": named, "before": was, "after": now})
+    return rows
+
+
+class _Comparison:
+    """Of "main" (the base, in a transaction that is rolled back) with "theirs"."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self.connection = connection
+        self.cells = Cells(encoding(connection))
+        self.refused: list[Refusal] = []
+
+    def run(self) -> SqliteChanges:
+        base, theirs = (read_objects(self.connection, schema) for schema in ("main", "theirs"))
+        objects, odd = changed_objects(base, theirs)
+        special = self._special(set(base) | set(theirs))
+        for kind, name in odd:
+            if name not in special:
+                detail = f"this change of a {kind} is not taken over: make it in the target yourself"
+                self.refused.append(Refusal(kind="schema", name=name, detail=detail))
+        objects = [change for change in objects if change.name not in special]
+        dropped = {
+            change.name: content(self.connection, change.name)
+            for change in objects
+            if change.type == "table" and change.after is None
+        }
+        self._give_base_theirs_shape(objects)
+        tables = [
+            found
+            for name in sorted(name for kind, name in theirs if kind == "table")
+            if (found := self._table(name, name in special)) is not None
+        ]
+        for name in sorted({name for kind, name in base.keys() | theirs.keys() if name in special}):
+            if base.get(("table", name)) != theirs.get(("table", name)):
+                self._refuse_virtual(name)
+        return SqliteChanges(
+            objects=tuple(objects),
+            tables=tuple(tables),
+            dropped=dropped,
+            sequences=self._sequences(),
+            pragmas=tuple(self._pragmas()),
+            refused=tuple(self.refused),
+        )
+
+    def _special(self, names: set[tuple[str, str]]) -> set[str]:
+        """Virtual tables and whatever is named after one: modules that are not here may keep their content in it."""
+        virtual = virtual_tables(self.connection, "main") | virtual_tables(self.connection, "theirs")
+        return {name for _, name in names if name in virtual or any(name.startswith(f"{v}_") for v in virtual)}
+
+    def _refuse_virtual(self, name: str) -> None:
+        if all(refusal.name != name for refusal in self.refused):
+            detail = "it is, or belongs to, a virtual table: rebuild it in the target after the merge"
+            self.refused.append(Refusal(kind="virtual-table", name=name, detail=detail))
+
+    def _give_base_theirs_shape(self, objects: list[ObjectChange]) -> None:
+        for change in objects:
+            if change.type == "table" or change.after is None:
+                for statement in change.statements:
+                    self.connection.execute(statement)
+
+    def _table(self, name: str, special: bool) -> TableChanges | None:
+        shapes = [read_shape(self.connection, schema, name) for schema in ("main", "theirs")]
+        if not shapes[0].columns or sorted(shapes[0].columns) != sorted(shapes[1].columns):
+            return None  # virtual, or refused above
+        if shapes[0].key != shapes[1].key:
+            return None
+        shape = shapes[1]
+        keyed = tuple(self._keyed(shape)) if shape.key else ()
+        loose = tuple(self._loose(shape))
+        if not keyed and not loose:
+            return None
+        if special:
+            self._refuse_virtual(name)
+            return None
+        return TableChanges(table=name, columns=shape.columns, key=shape.key, keyed=keyed, loose=loose)
+
+    def _keyed(self, shape: Shape) -> Iterator[tuple[Row | None, Row | None]]:
+        table, width = quoted(shape.name), 2 * len(shape.columns)
+        joined = " AND ".join(f"t.{quoted(column)} = b.{quoted(column)}" for column in shape.key)
+        changed = " OR ".join(differs(f"t.{quoted(column)}", f"b.{quoted(column)}") for column in shape.columns)
+        first = quoted(shape.key[0])
+        both = self.connection.execute(
+            f"SELECT b.{first} IS NOT NULL, {self.cells.selected(shape.columns, 'b')}, "
+            f"{self.cells.selected(shape.columns, 't')} "
+            f"FROM theirs.{table} t LEFT JOIN main.{table} b ON {joined} "
+            f"WHERE {_present(shape, 't')} AND (b.{first} IS NULL OR {changed})"
+        )
+        for values in both:
+            before = self.cells.row(values[1 : width + 1]) if values[0] else None
+            yield before, self.cells.row(values[width + 1 :])
+        gone = self.connection.execute(
+            f"SELECT {self.cells.selected(shape.columns, 'b')} FROM main.{table} b "
+            f"WHERE {_present(shape, 'b')} AND NOT EXISTS (SELECT 1 FROM theirs.{table} t WHERE {joined})"
+        )
+        for values in gone:
+            yield self.cells.row(values), None
+
+    def _loose(self, shape: Shape) -> Iterator[tuple[Row, int, int]]:
+        """Rows without a key, or with NULL in it, whose number differs."""
+        where = f"WHERE NOT ({_present(shape, 'x')})" if shape.key else ""
+        columns = self.cells.selected(shape.columns, "x")
+        positions = ", ".join(str(n) for n in range(1, 2 * len(shape.columns) + 1))
+        main, theirs = (
+            f"SELECT {columns}, count(*) FROM {schema}.{quoted(shape.name)} x {where} GROUP BY {positions}"
+            for schema in ("main", "theirs")
+        )
+        counts: dict[Row, list[int]] = {}
+        for side, (one, other) in enumerate(((main, theirs), (theirs, main))):
+            for values in self.connection.execute(f"{one} EXCEPT {other}"):
+                row = self.cells.row(values[:-1])
+                counts.setdefault(row, [0, 0])[side] = int(str(values[-1]))
+        for row, (before, after) in sorted(counts.items(), key=repr):
+            yield row, before, after
+
+    def _sequences(self) -> dict[str, int]:
+        found: list[dict[str, int]] = []
+        for schema in ("main", "theirs"):
+            there = self.connection.execute(
+                f"SELECT 1 FROM {schema}.sqlite_schema WHERE name = 'sqlite_sequence'"
+            ).fetchall()
+            rows: Iterable[Any] = (
+                self.connection.execute(f"SELECT name, seq FROM {schema}.sqlite_sequence") if there else []
+            )
+            found.append({str(name): value for name, value in rows if isinstance(value, int)})
+        return {name: value for name, value in found[1].items() if found[0].get(name) != value}
+
+    def _pragmas(self) -> Iterator[tuple[str, int, int]]:
+        for name in PRAGMAS:
+            values = [
+                int(str(self.connection.execute(f"PRAGMA {schema}.{name}").fetchall()[0][0]))
+                for schema in ("main", "theirs")
+            ]
+            if values[0] != values[1]:
+                yield name, values[0], values[1]
+
+
+def _present(shape: Shape, alias: str) -> str:
+    return " AND ".join(f"{alias}.{quoted(column)} IS NOT NULL" for column in shape.key)

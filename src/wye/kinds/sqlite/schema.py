@@ -1,0 +1,149 @@
+"""What a database defines: its tables, indexes, views and triggers, and what a fork changed of them.
+
+A definition is the text of its CREATE statement. Only changes that can be repeated on another database without a doubt
+are taken over: new and removed objects, replaced indexes, views and triggers, and columns added to a table. Any other
+change of a table (renamed or removed columns, a rebuilt table) is refused by name, as are virtual tables.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+
+from wye.kinds.sqlite.database import quoted
+
+Name = tuple[str, str]
+"""(type, name)."""
+
+_DROPS = ("trigger", "view", "index", "table")
+_CREATES = ("table", "index", "view", "trigger")
+_TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/|.""", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectChange:
+    """One definition, before and after (None: not there), and the statements that lead from one to the other."""
+
+    type: str
+    name: str
+    before: str | None
+    after: str | None
+    statements: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """A table's stored columns, without generated ones. `key`: the declared primary key; empty: none."""
+
+    name: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    has_rowid: bool
+    unique: frozenset[str]
+    """Columns of the key and of unique indexes; with an index on an expression, all."""
+
+
+def read_objects(connection: apsw.Connection, schema: str) -> dict[Name, str]:
+    """All definitions by (type, name), without SQLite's own."""
+    rows = connection.execute(
+        f"SELECT type, name, sql FROM {quoted(schema)}.sqlite_schema "
+        "WHERE sql IS NOT NULL AND substr(name, 1, 7) <> 'sqlite_'"
+    )
+    return {(str(kind), str(name)): str(sql) for kind, name, sql in rows}
+
+
+def virtual_tables(connection: apsw.Connection, schema: str) -> set[str]:
+    """Virtual tables and the tables that they keep their content in."""
+    rows = connection.execute("SELECT schema, name, type FROM pragma_table_list").fetchall()
+    return {str(name) for owner, name, kind in rows if owner == schema and kind in ("virtual", "shadow")}
+
+
+def read_shape(connection: apsw.Connection, schema: str, table: str) -> Shape:
+    columns: list[Any] = connection.execute(f"PRAGMA {quoted(schema)}.table_xinfo({quoted(table)})").fetchall()
+    stored = [column for column in columns if column[6] == 0]
+    key = sorted((column for column in stored if column[5]), key=lambda column: int(column[5]))
+    listed = connection.execute("SELECT schema, name, wr FROM pragma_table_list(?)", (table,)).fetchall()
+    without_rowid = any(owner == schema and wr for owner, _, wr in listed)
+    unique = {str(column[1]) for column in key}
+    for index in connection.execute(f"PRAGMA {quoted(schema)}.index_list({quoted(table)})").fetchall():
+        if index[2]:
+            parts: list[Any] = connection.execute(
+                f"PRAGMA {quoted(schema)}.index_xinfo({quoted(str(index[1]))})"
+            ).fetchall()
+            for part in parts:
+                unique |= {str(part[2])} if part[1] >= 0 else {str(c[1]) for c in stored} if part[1] == -2 else set()
+    return Shape(
+        name=table,
+        columns=tuple(str(column[1]) for column in stored),
+        key=tuple(str(column[1]) for column in key),
+        has_rowid=not without_rowid,
+        unique=frozenset(unique),
+    )
+
+
+def changed_objects(base: dict[Name, str], theirs: dict[Name, str]) -> tuple[list[ObjectChange], list[Name]]:
+    """What theirs changed, in an order that can be carried out, and what cannot be taken over."""
+    changes: list[ObjectChange] = []
+    refused: list[Name] = []
+    for name in base.keys() | theirs.keys():
+        before, after = base.get(name), theirs.get(name)
+        if before == after:
+            continue
+        statements = _statements(name, before, after)
+        if statements is None:
+            refused.append(name)
+            continue
+        changes.append(ObjectChange(type=name[0], name=name[1], before=before, after=after, statements=statements))
+    drops = [change for change in changes if change.after is None]
+    rest = [change for change in changes if change.after is not None]
+    drops.sort(key=lambda change: (_DROPS.index(change.type), change.name))
+    rest.sort(key=lambda change: (_CREATES.index(change.type), change.name))
+    return drops + rest, sorted(refused)
+
+
+def _statements(name: Name, before: str | None, after: str | None) -> tuple[str, ...] | None:
+    kind, called = name
+    drop = f"DROP {kind.upper()} IF EXISTS {quoted(called)}"
+    if kind not in _DROPS or any(sql and _is_virtual(sql) for sql in (before, after)):
+        return None
+    if after is None:
+        return (drop,)
+    if before is None:
+        return (after,)
+    if kind != "table":
+        return (drop, after)
+    added = _added_columns(before, after)
+    return None if added is None else tuple(f"ALTER TABLE {quoted(called)} ADD COLUMN {column}" for column in added)
+
+
+def _is_virtual(sql: str) -> bool:
+    return re.match(r"\s*CREATE\s+VIRTUAL\b", sql, re.IGNORECASE) is not None
+
+
+def _added_columns(before: str, after: str) -> list[str] | None:
+    """Definitions of the columns that were added, if nothing else differs. SQLite adds ", definition" to the text."""
+    start = 0
+    while start < min(len(before), len(after)) and before[start] == after[start]:
+        start += 1
+    for at in range(start, max(start - 3, -1), -1):
+        inserted = after[at : len(after) - (len(before) - at)]
+        if before[:at] + inserted + before[at:] == after and inserted.lstrip().startswith(","):
+            return [part.strip() for part in _split(inserted.lstrip()[1:])]
+    return None
+
+
+def _split(text: str) -> Iterator[str]:
+    """At commas outside of brackets, strings and comments."""
+    depth, part = 0, ""
+    for token in _TOKEN.findall(text):
+        if token == "," and depth == 0:
+            yield part
+            part = ""
+            continue
+        depth += {"(": 1, ")": -1}.get(token, 0)
+        part += token
+    yield part
