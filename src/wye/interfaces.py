@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from wye.merge.conflict import Conflict
 from wye.model import (
     Build,
     Condition,
@@ -588,6 +589,75 @@ class Applied:
 
     seconds: dict[str, float] = field(default_factory=dict)
     items: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bytes:
+    """One side's files: an environment's root or a snapshot's, and the images below its layers, by replica."""
+
+    root: Path
+    images: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileDelta:
+    """One path that differs. `place` is "volume NAME" or "layer REPLICA"; `path` within it, absolute; `text`: hunks of
+    a unified diff, for text. `before`, `after`: (kind, size, mode, uid, gid, link target), ids as in the container."""
+
+    place: str
+    path: str
+    change: str
+    before: tuple[str, int, int, int, int, str] | None
+    after: tuple[str, int, int, int, int, str] | None
+    text: str | None = None
+
+
+class FileApplication(Protocol):
+    """File writes that were carried out and can still be undone."""
+
+    def check(self) -> list[Conflict]:
+        """Files that somebody wrote to while they were being replaced. Undo if there is one."""
+        ...
+
+    def commit(self) -> None: ...
+
+    def undo(self) -> list[str]: ...
+
+
+class FilePlan(Protocol):
+    """What a merge of files would write, or why it cannot."""
+
+    @property
+    def conflicts(self) -> list[Conflict]: ...
+
+    def places(self) -> dict[str, int]:
+        """How many paths are written, by place."""
+        ...
+
+
+class FileKind(Protocol):
+    """Files: whatever no other kind claims."""
+
+    def changes(self, base: Bytes, theirs: Bytes, paths: Sequence[PathChange]) -> list[FileDelta]: ...
+
+    def patch(self, base: Bytes, theirs: Bytes, paths: Sequence[PathChange]) -> bytes:
+        """The changes of text files, as `git apply` takes them."""
+        ...
+
+    def plan(
+        self, base: Bytes, ours: Bytes, theirs: Bytes, paths: Sequence[PathChange], resolutions: Mapping[str, Any]
+    ) -> FilePlan:
+        """Three ways; writes nothing. `paths`: what differs between base and theirs."""
+        ...
+
+    def apply(self, plan: FilePlan, theirs: Bytes, live: Bytes) -> FileApplication:
+        """Wholly or not at all. Layers that it writes to must not be mounted. Raises Refused if the live files are not
+        what the plan saw."""
+        ...
+
+    def recover(self, root: Path) -> bool:
+        """Undoes what a killed `apply` did below an environment's root. Whether there was anything."""
+        ...
 
 
 class ServerKind(Kind, Protocol):

@@ -31,6 +31,7 @@ from wye.engine.sleep import ensure_awake
 from wye.errors import Conflict, WyeError
 from wye.host import Host
 from wye.interfaces import Finding, silent
+from wye.kinds.files.kind import Files
 from wye.kinds.postgres.kind import PostgresKind
 from wye.kinds.redis.volume import RedisVolume
 from wye.model import EnvironmentName, Verb
@@ -125,6 +126,7 @@ def build(config: Config, host: Host) -> Daemon:
         network=network,
         doors=doors,
         supervisor=supervisor,
+        files=Files(host, uid_base=config.uid_base),
         kinds=(PostgresKind(host), RedisVolume(host)),
         probes=(
             ("pool", lambda: _findings("pool", volumes.findings(), "snapshots, usage and limits work")),

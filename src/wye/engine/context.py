@@ -16,7 +16,7 @@ from wye.engine.events import Events
 from wye.engine.turns import Turns
 from wye.errors import BadRequest
 from wye.host import Host
-from wye.interfaces import Doors, Finding, Images, Kind, Network, Runtime, Supervisor, Volumes
+from wye.interfaces import Doors, FileKind, Finding, Images, Kind, Network, Runtime, Supervisor, Volumes
 from wye.model import NAME, EnvironmentId, EnvironmentName, IntentId, SnapshotId, is_name
 from wye.store.ledger import Ledger
 
@@ -48,6 +48,7 @@ class Engine:
     network: Network
     doors: Doors
     supervisor: Supervisor
+    files: FileKind
     kinds: tuple[Kind, ...] = ()
     probes: tuple[tuple[str, Callable[[], list[Finding]]], ...] = ()
     """What doctor asks, by subject."""

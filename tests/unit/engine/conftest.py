@@ -18,6 +18,7 @@ from wye.engine.views import UpResult
 from wye.errors import NotFound
 from wye.host import Host
 from wye.interfaces import Report, silent
+from wye.kinds.files.kind import Files
 from wye.kinds.postgres.volume import PostgresVolume
 from wye.model import Build, Image, ImageConfig
 from wye.store.ledger import Ledger
@@ -120,6 +121,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         network=network,
         doors=doors,
         supervisor=supervisor,
+        files=Files(host, uid_base=os.getuid()),
         kinds=(PostgresVolume(host),),
         settings=Settings(uid_base=os.getuid()),
     )

@@ -78,7 +78,7 @@ def prepare(host: Host, server: Server, *, stride: int = STRIDE) -> None:
     """Prepares every database of the cluster but the template, several at once. Take the base snapshot next.
 
     No Postgres checkpoint is written: a block that this changes and that reaches the disk only after the snapshot
-    counts as changed, and its rows are found to be equal. The WAL is on disk when this returns: the snapshot has it all.
+    counts as changed, and its rows are found to be equal. The WAL is on disk when this returns.
 
     Raises Unsupported for a standby: it cannot be written to, and its primary's changes are not its own.
     """

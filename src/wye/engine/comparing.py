@@ -1,0 +1,209 @@
+"""Two sides of an environment, and what differs between them: the ground of diff, merge, revert and update.
+
+A side is a snapshot with the spec and images that go with it. Databases are read through servers (`engine.servers`),
+files by what the file system says has changed. A side that was made only for looking is gone afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from wye.engine import apply, records, servers
+from wye.engine.context import Engine, new_snapshot_id
+from wye.engine.servers import Store
+from wye.engine.views import ConflictView
+from wye.errors import CheckFailed, NotFound
+from wye.interfaces import Bytes, Changes, Endpoint, PathChange, Terms
+from wye.merge.conflict import Conflict, conflict_to_json
+from wye.merge.refused import Refused
+from wye.model import Environment, Image, RevisionId, SnapshotId, Spec, replica_names
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """`environment`: whose bytes these are or were, for its containers' names and limits."""
+
+    label: str
+    environment: Environment
+    revision: RevisionId
+    snapshot: SnapshotId
+    spec: Spec
+    images: dict[str, Image]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreChanges:
+    """`changes` None: it could not be read, and `refused` says why."""
+
+    store: Store
+    changes: Changes | None
+    refused: tuple[Conflict, ...] = ()
+
+
+@contextmanager
+def frozen(engine: Engine, environment: Environment, *, label: str = "") -> Iterator[Side]:
+    """The environment as it is now, in a snapshot that goes away again."""
+    snapshot = new_snapshot_id()
+    engine.host.at("compare:snapshot")
+    engine.volumes.snapshot(environment.id, snapshot)
+    try:
+        spec = records.spec_of(engine, environment)
+        yield Side(label or environment.name, environment, environment.revision, snapshot, spec, environment.images)
+    finally:
+        engine.volumes.delete_snapshot(snapshot)
+
+
+def at_revision(engine: Engine, environment: Environment, revision: str) -> Side:
+    """A kept revision, of this environment or of what it came from. Raises NotFound, Unavailable."""
+    revision_id, found = records.find_revision(engine, revision)
+    label = f"{found.environment} at {revision_id[:12]}"
+    spec = engine.ledger.get_spec(found.spec)
+    return Side(label, environment, revision_id, found.snapshot, spec, found.images)
+
+
+def base_of(engine: Engine, environment: Environment) -> Side:
+    """What a fork's changes are counted from; for others their newest revision."""
+    return at_revision(engine, environment, environment.base or environment.origin or environment.revision)
+
+
+def bytes_of(engine: Engine, side: Side) -> Bytes:
+    """A side's files, with the images below its layers."""
+    return Bytes(root=engine.volumes.snapshot_path(side.snapshot), images=image_paths(engine, side.spec, side.images))
+
+
+def image_paths(engine: Engine, spec: Spec, images: Mapping[str, Image]) -> dict[str, Any]:
+    """Root file systems by replica."""
+    found = {}
+    for key, service in spec.services.items():
+        try:
+            path = engine.images.rootfs(images[key])
+        except (KeyError, NotFound):
+            continue  # a service whose image is gone has a layer all the same
+        found.update(dict.fromkeys(replica_names(service), path))
+    return found
+
+
+def terms(spec: Spec, resolutions: Mapping[str, Any] | None = None, *, dry_run: bool = False) -> Terms:
+    """What the project says of merging (`x-wye: merge:`), and what people decided."""
+    text = spec.settings.get("merge")
+    return Terms(
+        settings=msgspec.json.decode(text) if text else {}, resolutions=dict(resolutions or {}), dry_run=dry_run
+    )
+
+
+def stores_of(engine: Engine, side: Side, services: Collection[str] | None = None) -> list[Store]:
+    found = servers.find_stores(engine, engine.volumes.snapshot_path(side.snapshot), side.spec)
+    return [store for store in found if services is None or store.service.name in services]
+
+
+def read_store(engine: Engine, base: Side, theirs: Side, store: Store, *, live: bool) -> StoreChanges:
+    """What happened in one database between two sides. `live`: theirs is an environment that is awake, read through its
+    own server as it is now; otherwise through a throwaway over its snapshot."""
+    with ExitStack() as stack:
+        began = stack.enter_context(
+            servers.throwaway(engine, base.environment, base.spec, base.images, base.snapshot, store)
+        )
+        environment = theirs.environment
+        if live:
+            other: Endpoint = servers.live(engine, environment, store)
+        else:
+            thrown = stack.enter_context(
+                servers.throwaway(engine, environment, theirs.spec, theirs.images, theirs.snapshot, store)
+            )
+            other, environment = thrown.endpoint, thrown.environment
+        freeze = _freezer(engine, stack, base, environment, store)
+        try:
+            changes = store.kind.read(began.endpoint, other, freeze, place=store.place, settings=terms(theirs.spec))
+        except Refused as error:
+            return StoreChanges(store, None, tuple(error.conflicts))
+        return StoreChanges(store, changes)
+
+
+def _freezer(
+    engine: Engine, stack: ExitStack, base: Side, environment: Environment, store: Store
+) -> Callable[[], list[PathChange]]:
+    """Takes a snapshot when called and says what differs from the base's, relative to the store's volume."""
+    prefix = f"volumes/{store.volume}/"
+
+    def freeze() -> list[PathChange]:
+        snapshot = new_snapshot_id()
+        engine.host.at("compare:freeze")
+        engine.volumes.snapshot(environment.id, snapshot)
+        stack.callback(engine.volumes.delete_snapshot, snapshot)
+        return [
+            PathChange(
+                path=change.path.removeprefix(prefix),
+                kind=change.kind,
+                extents=change.extents,
+                metadata_only=change.metadata_only,
+            )
+            for change in engine.volumes.changes(base.snapshot, snapshot)
+            if change.path.startswith(prefix)
+        ]
+
+    return freeze
+
+
+def is_live(engine: Engine, environment: Environment, store: Store) -> bool:
+    """Whether its own server runs."""
+    if not environment.awake or store.service.name in environment.stopped:
+        return False
+    found = engine.runtime.container(apply.container_id(environment, str(store.service.name)))
+    return found is not None and found.pid is not None
+
+
+def file_changes(engine: Engine, base: Side, theirs: Side, stores: Collection[Store]) -> list[PathChange]:
+    """Paths that differ and belong to no database and to nobody's work directory: what merges as files."""
+    claimed = tuple(f"volumes/{store.volume}/" for store in stores)
+    return [
+        change
+        for change in engine.volumes.changes(base.snapshot, theirs.snapshot)
+        if not change.path.startswith(claimed) and _is_somebodys(base, theirs, change.path)
+    ]
+
+
+def _is_somebodys(base: Side, theirs: Side, path: str) -> bool:
+    """Volumes and the layers of declared services. The shell's own layer is scratch: nothing of it is ever merged."""
+    parts = path.split("/")
+    if parts[0] == "volumes":
+        return len(parts) > 2
+    if parts[0] != "layers" or len(parts) < 4 or parts[2] != "upper":
+        return False
+    return not _is_made_by_runtime(base, theirs, parts[1], "/" + "/".join(parts[3:]))
+
+
+def _is_made_by_runtime(base: Side, theirs: Side, replica: str, inner: str) -> bool:
+    """Mount points, and files that are mounted over: the runtime makes them, they say nothing."""
+    for side in (theirs, base):
+        for service in side.spec.services.values():
+            if replica in replica_names(service):
+                targets = [mount.target for mount in service.mounts] + [file.target for file in service.files]
+                targets += ["/etc/hosts", "/etc/resolv.conf", "/etc/hostname", "/proc", "/sys", "/dev"]
+                return any(inner == target or (target.startswith(f"{inner}/") and inner != "/") for target in targets)
+    return True  # of no service: the shell's
+
+
+def conflict_view(conflict: Conflict) -> ConflictView:
+    told = conflict_to_json(conflict)
+    return ConflictView(
+        id=conflict.id,
+        kind=conflict.kind,
+        place=conflict.place,
+        key=conflict.key,
+        column=conflict.column,
+        base=told.get("base"),
+        ours=told.get("ours"),
+        theirs=told.get("theirs"),
+        choices=tuple(sorted(str(choice) for choice in conflict.choices)),
+        detail=conflict.detail,
+    )
+
+
+def conflicts_in(error: CheckFailed) -> tuple[Conflict, ...]:
+    """Those that a refusal carries."""
+    return tuple(error.conflicts) if isinstance(error, Refused) else ()
