@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from wye.drivers.crun.runtime import HALF_MADE, UNKNOWN
+from wye.drivers.crun.listing import HALF_MADE, UNKNOWN
 from wye.errors import WyeError
 from wye.host import Host
 from wye.interfaces import Bind, Container

@@ -19,7 +19,6 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,7 @@ from wye.drivers.crun import (
 from wye.drivers.crun.bundle import Bundle, Record, State
 from wye.drivers.crun.cgroup import Cgroups, Layout
 from wye.drivers.crun.conmon import Conmon
+from wye.drivers.crun.listing import Listing, running
 from wye.drivers.crun.logs import Logs
 from wye.drivers.crun.removal import Removal
 from wye.drivers.crun.seccomp import ANNOTATION, Filters
@@ -49,11 +49,9 @@ from wye.host import Host
 from wye.interfaces import Container, ContainerPlan, ExecPlan, ExecProcess, Finding, LogLine
 from wye.model import EnvironmentId
 
-HALF_MADE, UNKNOWN = 125, 137
 INIT_PROGRAMS = (Path("/usr/bin/catatonit"), Path("/usr/libexec/podman/catatonit"), Path("/usr/bin/tini-static"))
 
 _SYSTEM = ("/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/kernel/mm/transparent_hugepage")
-_CONMON_WRITES_WITHIN_S = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -89,7 +87,7 @@ class CrunRuntime:
         self._conmon = Conmon(host, conmon, Path(shutil.which(crun) or crun), self._runtime_root)
         self._removal = Removal(host, self._cgroups, self._crun, self._runtime_root)
         self._logs = Logs(host, log_directory)
-        self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        self._listing = Listing(host, self._containers, self._cgroups)
         self._system = tuple(path for path in _SYSTEM if os.path.isdir(path))
         self._numbers = itertools.count()
         self._turns = Turns()
@@ -107,9 +105,9 @@ class CrunRuntime:
         record = self._record(plan)
         self._prepare()
         with self._turns.of(plan.id, starting=True):
-            bundle = self._bundle(plan.id)
+            bundle = self._listing.bundle(plan.id)
             if bundle.exists():
-                present = self._container(bundle)
+                present = self._listing.container(bundle)
                 if present is not None and present.pid is not None:
                     raise Conflict(f"container {plan.id} runs already", hint="stop it first")
                 self._removal.remove(bundle)
@@ -154,7 +152,7 @@ class CrunRuntime:
         pid, conmon_pid = self._conmon.start(bundle, log, tty=plan.tty, stdin_open=plan.stdin_open)
         first, watcher = process.identify(pid), process.identify(conmon_pid)
         state = State(
-            boot=self._boot,
+            boot=self._listing.boot,
             pid=first.pid,
             ticks=first.ticks,
             conmon_pid=watcher.pid,
@@ -164,7 +162,7 @@ class CrunRuntime:
         if compiled is None:
             self._filters.keep(granted, self._runtime_root / plan.id)
         bundle.finish(state)
-        return _running(record, state)
+        return running(record, state)
 
     def _record(self, plan: ContainerPlan) -> Record:
         granted = capabilities.granted(plan.cap_add, plan.cap_drop, own_network=plan.namespace is None)
@@ -243,60 +241,24 @@ class CrunRuntime:
     def container(self, container_id: str) -> Container | None:
         if not bundles.is_id(container_id) or self._turns.is_starting(container_id):
             return None
-        return self._container(self._bundle(container_id))
+        return self._listing.container(self._listing.bundle(container_id))
 
     def containers(self) -> list[Container]:
         """As `Runtime.containers`; half-made ones have ended with 125. What is just being started is not there yet."""
-        try:
-            names = sorted(os.listdir(self._containers))
-        except FileNotFoundError:
-            return []
-        found = (self.container(name) for name in names)
+        found = (self.container(container_id) for container_id in self._listing.ids())
         return [container for container in found if container is not None]
 
-    def _container(self, bundle: Bundle) -> Container | None:
-        record, state = bundle.record(), bundle.state()
-        if record is None or state is None:
-            if not bundle.exists():
-                return None
-            environment, _, name = bundle.id.partition("-")
-            created_at = record.created_at if record else 0.0
-            return Container(
-                id=bundle.id,
-                environment=EnvironmentId(environment),
-                name=name,
-                pid=None,
-                started_at=created_at,
-                exit_code=HALF_MADE,
-                cut_short=True,
-            )
-        if state.boot == self._boot and process.is_alive(state.process):
-            return _running(record, state)
-        return replace(
-            _running(record, state),
-            pid=None,
-            exit_code=self._exit_code(bundle, state),
-            out_of_memory=self._cgroups.out_of_memory(record.cgroup),
-            cut_short=state.boot != self._boot,
-        )
-
-    def _exit_code(self, bundle: Bundle, state: State) -> int:
-        code = bundle.exit_code()
-        if code is None and state.boot == self._boot:
-            # conmon writes it a moment after the end, and ends itself then.
-            process.wait(state.conmon, _CONMON_WRITES_WITHIN_S)
-            code = bundle.exit_code()
-        return UNKNOWN if code is None else code
-
     def wait(self, container_id: str, timeout_s: float | None = None) -> Container | None:
-        state = self._state(container_id)
-        if state is None or (state.boot == self._boot and not process.wait(state.process, timeout_s)):
+        if self._listing.state(container_id) is None:
+            return None
+        current = self._listing.current(container_id)
+        if current is not None and not process.wait(current.process, timeout_s):
             return None
         return self.container(container_id)
 
     def exit_descriptor(self, container_id: str) -> int | None:
-        state = self._state(container_id)
-        return process.descriptor(state.process) if state and state.boot == self._boot else None
+        state = self._listing.current(container_id)
+        return process.descriptor(state.process) if state is not None else None
 
     def open_socket(self, container_id: str, path: str) -> int:
         return reach.open_socket(self._host, self.container(container_id), path)
@@ -314,8 +276,8 @@ class CrunRuntime:
     # ------------------------------------------------------------ ending
 
     def signal(self, container_id: str, number: int) -> None:
-        state = self._state(container_id)
-        if state is not None and state.boot == self._boot:
+        state = self._listing.current(container_id)
+        if state is not None:
             self._host.at("signal")
             process.send(state.process, number)
 
@@ -327,7 +289,7 @@ class CrunRuntime:
         if not bundles.is_id(container_id):
             return
         with self._turns.of(container_id):
-            bundle = self._bundle(container_id)
+            bundle = self._listing.bundle(container_id)
             if bundle.exists():
                 self._removal.remove(bundle)
 
@@ -345,9 +307,10 @@ class CrunRuntime:
         return check.finish(self._host, running, timeout_s)
 
     def _exec(self, container_id: str, plan: ExecPlan, *, one_output: bool = False) -> execution.CrunProcess:
-        bundle = self._bundle(container_id)
-        record, state = (bundle.record(), self._state(container_id)) if bundles.is_id(container_id) else (None, None)
-        if record is None or state is None or state.boot != self._boot or not process.is_alive(state.process):
+        bundle = self._listing.bundle(container_id)
+        state = self._listing.current(container_id)
+        record = bundle.record() if state is not None else None
+        if record is None or state is None or not process.is_alive(state.process):
             raise NotFound(f"container {container_id} does not run", hint="start its service, or wake its environment")
         working_dir = record.working_dir if plan.working_dir is None else plan.working_dir
         user = record.user if plan.user is None else plan.user
@@ -367,7 +330,7 @@ class CrunRuntime:
 
     def replace_file(self, container_id: str, target: str, content: bytes) -> None:
         """As `Runtime.replace_file`. Raises NotFound."""
-        bundle = self._bundle(container_id)
+        bundle = self._listing.bundle(container_id)
         record = bundle.record() if bundles.is_id(container_id) else None
         if record is None or target not in record.files:
             raise NotFound(f"container {container_id} has no file {target}")
@@ -388,19 +351,3 @@ class CrunRuntime:
         for part in (environment, name):
             bundles.check_name(part)
         return self._logs.read(environment, name, since_at=since_at, tail=tail, follow=follow)
-
-    def _bundle(self, container_id: str) -> Bundle:
-        return Bundle(self._host, self._containers, container_id)
-
-    def _state(self, container_id: str) -> State | None:
-        return self._bundle(container_id).state() if bundles.is_id(container_id) else None
-
-
-def _running(record: Record, state: State) -> Container:
-    return Container(
-        id=record.id,
-        environment=EnvironmentId(record.environment),
-        name=record.name,
-        pid=state.pid,
-        started_at=state.started_at,
-    )
