@@ -35,6 +35,9 @@ def catalogue() -> ImageStore:
     root = Path(os.environ.get("WYE_TEST_IMAGES", "/var/tmp/wye-test-images"))
     store = ImageStore(Host(), directory=root / "images", cache=root / "cache", uid_base=UID_BASE)
     store.open()
+    named = {json.loads(path.read_text())["digest"] for path in (root / "images/references").iterdir()}
+    for left in store.digests() - named:
+        store.delete(left)
     return store
 
 
