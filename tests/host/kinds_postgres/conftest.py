@@ -157,3 +157,10 @@ def new_rig(size_bytes: int) -> Iterator[Rig]:
 def rig() -> Iterator[Rig]:
     with new_rig(2 << 30) as made:
         yield made
+
+
+@pytest.fixture
+def own_rig() -> Iterator[Rig]:
+    """For a test that fills a pool."""
+    with new_rig(2 << 30) as made:
+        yield made

@@ -352,7 +352,37 @@ OBJECTS = [
     no("large object", SHOP + "select lo_from_bytea(4711, 'abc');", "select lo_put(4711, 0, 'xyz')", "", "large-objects"),
 ]  # fmt: skip
 
-CASES = [*ROWS, *KINDS_OF_TABLES, *CONSTRAINTS, *COLUMNS, *OBJECTS]
+MORE = [
+    ok("table renamed", SHOP, "alter table item rename to thing; update thing set stock = 100 where id = 1",
+       "update item set label = 'L' where id = 1", ("select stock, label from t.thing where id = 1", [(100, "L")])),
+    ok("table moved to another schema", SHOP, "create schema other; alter table item set schema other; update other.item set stock = 100 where id = 1",
+       "update item set label = 'L' where id = 1", ("select stock, label from other.item where id = 1", [(100, "L")])),
+    ok("another primary key", SHOP, "alter table item drop constraint item_pkey; alter table item alter code set not null;"
+       "alter table item add primary key (code); update item set stock = 100 where id = 1; delete from item where id = 2",
+       "update item set label = 'L' where id = 1", ("select stock, label from t.item where id < 3", [(100, "L")])),
+    ok("extension installed and used", SHOP, "create extension hstore schema public; alter table item add h hstore; update item set h = 'a=>1' where id = 1",
+       "update item set label = 'L' where id = 1", ("select h::text, label from t.item where id = 1", [('"a"=>"1"', "L")])),
+    ok("keys and cells of domains, enumerated types, arrays and ranges", "create type size as enum ('s', 'm'); create domain code as text not null check (value <> '');"
+       "create table v (s size, c code, a int[], r int4range, d code, primary key (s, c, a, r)); insert into v values ('s', 'x', '{1,2}', '[1,3)', 'd'), ('m', 'y', '{}', 'empty', 'd');",
+       "update v set d = 'F' where s = 's'; delete from v where s = 'm'; insert into v values ('m', 'z', '{3}', '[,5)', 'n')",
+       "insert into v values ('s', 'w', '{NULL}', '[,]', 'l')",
+       ("select s::text, c::text, d::text from t.v order by 1, 2", [("m", "z", "n"), ("s", "w", "l"), ("s", "x", "F")])),
+    ok("columns with the names that the merge uses itself", "create table v (n int primary key, op text unique, changed int, c0 int, k0 int);"
+       "insert into v values (1, 'a', 1, 1, 1), (2, 'b', 2, 2, 2);", "update v set op = 'x', c0 = 5 where n = 1; update v set k0 = 7 where n = 2",
+       "update v set changed = 9", ("select * from t.v order by n", [(1, "x", 9, 5, 1), (2, "b", 9, 2, 7)])),
+    no("a foreign key to a partition's parent", "create table p (id int, z int, primary key (id, z)) partition by list (z); create table p1 partition of p for values in (1);"
+       "insert into p values (1, 1), (2, 1); create table c (id int primary key, p int, z int, foreign key (p, z) references p);",
+       "insert into c values (1, 2, 1)", "delete from p where id = 2", "fk-parent-missing"),
+    ok("a view, changed while live changed another", SHOP + "create view v as select id from item; create view w as select id from item;",
+       "create or replace view v as select id, stock from item", "create or replace view w as select id, label from item",
+       ("select stock from t.v where id = 1", [(1,)]), ("select label from t.w where id = 1", [("label 1",)])),
+    ok("rows without a key in partitions", "create table log (z int, what text) partition by list (z); create table log1 partition of log for values in (1);"
+       "create table log2 partition of log for values in (2); insert into log values (1, 'a'), (1, 'a'), (2, 'a'), (2, 'b');",
+       "delete from log where ctid = (select min(ctid) from log1 where what = 'a') and z = 1; update log set z = 1 where what = 'b'", "insert into log values (2, 'c')",
+       ("select z, what from t.log order by 1, 2", [(1, "a"), (1, "b"), (2, "a"), (2, "c")])),
+]  # fmt: skip
+
+CASES = [*ROWS, *KINDS_OF_TABLES, *CONSTRAINTS, *COLUMNS, *OBJECTS, *MORE]
 
 
 def messages(sql: str | list[str]) -> list[str]:

@@ -211,5 +211,5 @@ def test_random_merges(rig: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", range(100, 112))
-def test_many_random_merges(rig: Any, seed: int) -> None:
-    batch(rig, seed, ROUNDS)
+def test_many_random_merges(own_rig: Any, seed: int) -> None:
+    batch(own_rig, seed, ROUNDS)
