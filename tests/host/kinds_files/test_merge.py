@@ -20,8 +20,8 @@ from wye.errors import Conflict as InUse
 from wye.host import Host, OperationFailed
 from wye.kinds.files.journal import STAGING
 from wye.kinds.files.undo import Recovered, recover
-from wye.kinds.postgres.refuse import Refused
 from wye.merge.conflict import Decisions, Resolution, Side
+from wye.merge.refused import Refused
 from wye.testing.faulty_host import FaultyHost
 
 pytestmark = pytest.mark.host

@@ -11,7 +11,6 @@ import pytest
 
 from wye.errors import Unsupported
 from wye.host import Host
-from wye.kinds.postgres.refuse import Refused
 from wye.kinds.redis import aof
 from wye.kinds.redis.apply import apply, is_applied
 from wye.kinds.redis.changes import RedisChanges, changes, page, stat
@@ -22,6 +21,7 @@ from wye.kinds.redis.script import elements_digest
 from wye.kinds.redis.server import settings
 from wye.kinds.redis.volume import RedisVolume
 from wye.merge.conflict import Decisions, Resolution, Side
+from wye.merge.refused import Refused
 
 pytestmark = pytest.mark.host
 

@@ -75,6 +75,7 @@ def plan(
         planned = [
             PlannedWrite(path=group.place.path(write.path), before=write.before, after=write.after)
             for write in merged.writes
+            if write.path != "." or write.after is not None  # a volume goes away with the spec, not with its files
         ]
         planned += [_merged(host, group.place, text, base, ours, theirs, decisions) for text in merged.texts]
         planned = [_stored(write, ours) for write in planned]

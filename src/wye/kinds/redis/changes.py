@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from wye.kinds.redis.connection import Connection, ServerRefused
+from wye.kinds.redis.connection import Connection, ServerRefused, require_supported
 from wye.kinds.redis.keys import KeyState, databases, now_ms, preview, read_states, scan, shown
 from wye.merge.conflict import Json
 
@@ -36,7 +36,9 @@ class RedisChanges:
 
 
 def changes(base: Connection, theirs: Connection, candidates: Mapping[int, set[bytes]] | None = None) -> RedisChanges:
-    """Compares two servers that nobody writes to."""
+    """Compares two servers that nobody writes to. Raises Unsupported, see `require_supported`."""
+    for server in (base, theirs):
+        require_supported(server)
     found: list[KeyChange] = []
     for number in sorted({*databases(base), *databases(theirs)} if candidates is None else candidates):
         keys = _differing(base, theirs, number) if candidates is None else candidates[number]
