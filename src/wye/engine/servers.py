@@ -97,6 +97,25 @@ def live(engine: Engine, environment: Environment, store: Store) -> Endpoint:
     return endpoint
 
 
+@contextlib.contextmanager
+def serving(engine: Engine, environment: Environment, spec: Spec, store: Store) -> Iterator[Endpoint]:
+    """The environment's own server; of one that sleeps, started alone for the time, without network."""
+    name = str(store.service.name)
+    identity = apply.container_id(environment, name)
+    found = engine.runtime.container(identity)
+    if found is not None and found.pid is not None:
+        yield live(engine, environment, store)
+        return
+    root = engine.volumes.environment_path(environment.id)
+    store.kind.prepare(root / "volumes" / store.volume)
+    wanted = replace(plan.container_plan(environment, spec, name, resolver=""), namespace=None)
+    engine.runtime.start(wanted, root, engine.images.rootfs(environment.images[name]))
+    try:
+        yield live(engine, environment, store)
+    finally:
+        apply.stop_replica(engine, environment, store.service, name, verb="merge")
+
+
 @dataclass(frozen=True, slots=True)
 class Throwaway:
     """An endpoint, and the bytes it runs on."""

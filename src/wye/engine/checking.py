@@ -1,0 +1,161 @@
+"""Checks: what must hold after a merge, tried on a whole copy of the target with the merge in it.
+
+`x-wye: checks:` is a list; each has `run` (a command in the copy's shell), `http` (service, port, path; optionally the
+status and a text in the body) or `sql` (a query that must return no rows, in the merge's own transaction), and
+optionally `name`, `timeout` in seconds, and `service`. The copy is hidden: in no ledger, on no port, without egress.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from wye.engine import apply, comparing, materialising
+from wye.engine.context import Engine, new_environment_id
+from wye.engine.proposing import Proposal
+from wye.engine.views import CheckView
+from wye.errors import BadRequest, WyeError
+from wye.interfaces import Progress, Report
+from wye.model import Environment, Spec
+
+_TIMEOUT_S = 60.0
+_KINDS = ("run", "http", "sql")
+_OUTPUT = 65536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """`body`: of its kind. `timeout_s` for all of it."""
+
+    name: str
+    kind: str
+    body: Any
+    service: str = ""
+    timeout_s: float = _TIMEOUT_S
+
+
+def checks_of(spec: Spec, commands: Sequence[str]) -> list[Check]:
+    """The project's checks and those of the command line. SQL checks are not among them: they run inside the merge.
+
+    Raises BadRequest for one that makes no sense."""
+    found = [check for check in _declared(spec) if check.kind != "sql"]
+    return found + [Check(name=command, kind="run", body=command) for command in commands]
+
+
+def sql_checks(spec: Spec) -> list[str]:
+    return [str(check.body) for check in _declared(spec) if check.kind == "sql"]
+
+
+def _declared(spec: Spec) -> list[Check]:
+    text = spec.settings.get("checks")
+    declared = msgspec.json.decode(text) if text else []
+    if not isinstance(declared, list):
+        raise BadRequest("x-wye.checks is not a list")
+    return [_check(number, each) for number, each in enumerate(declared, 1)]
+
+
+def _check(number: int, given: Any) -> Check:
+    kinds = [kind for kind in _KINDS if isinstance(given, dict) and kind in given]
+    if len(kinds) != 1:
+        raise BadRequest(f"check {number} needs one of: {', '.join(_KINDS)}")
+    kind = kinds[0]
+    return Check(
+        name=str(given.get("name") or f"{kind} {given[kind]}"),
+        kind=kind,
+        body=given[kind],
+        service=str(given.get("service", "")),
+        timeout_s=float(given.get("timeout", _TIMEOUT_S)),
+    )
+
+
+def run(
+    engine: Engine, proposal: Proposal, resolutions: dict[str, Any], checks: Sequence[Check], report: Report
+) -> tuple[CheckView, ...]:
+    """Runs every check on a copy of the target with the merge in it. A copy that does not come up fails them all."""
+    with hidden_copy(engine, proposal.ours) as copy:
+        began = engine.host.monotonic()
+        try:
+            merged = materialising.materialise(engine, copy, proposal, resolutions, verb="check")
+            apply.bring_up(engine, merged, proposal.spec, verb="check", fresh=False)
+            apply.await_ready(engine, merged, proposal.spec, list(proposal.spec.services), apply.START_TIMEOUT_S)
+        except WyeError as error:
+            seconds = engine.host.monotonic() - began
+            return (CheckView(name="every service runs", passed=False, seconds=seconds, output=error.message),)
+        seconds = engine.host.monotonic() - began
+        done = [CheckView(name="every service runs", passed=True, seconds=seconds, output="")]
+        for check in checks:
+            report(Progress(step="check", subject=check.name))
+            done.append(_run_one(engine, merged, proposal.spec, check))
+        return tuple(done)
+
+
+@contextlib.contextmanager
+def hidden_copy(engine: Engine, side: comparing.Side) -> Iterator[Environment]:
+    """A fork of a side that nobody knows of, and nothing of it afterwards. It does not run yet."""
+    copy = replace(
+        side.environment,
+        id=new_environment_id(),
+        origin=side.revision,
+        ports={},
+        stopped=(),
+        awake=True,
+        spec=engine.ledger.put_spec(side.spec),
+        images=side.images,
+    )
+    engine.host.at("copy:volumes")
+    engine.volumes.fork(side.snapshot, copy.id)
+    try:
+        yield copy
+    finally:
+        for container in engine.runtime.containers():
+            if container.environment == copy.id:
+                engine.supervisor.forget(container.id)
+                engine.runtime.delete(container.id)
+        engine.network.detach(copy.id)
+        engine.runtime.delete_logs(copy.id)
+        engine.volumes.delete_environment(copy.id)
+
+
+def _run_one(engine: Engine, environment: Environment, spec: Spec, check: Check) -> CheckView:
+    began = engine.host.monotonic()
+    try:
+        passed, output = (_command if check.kind == "run" else _request)(engine, environment, spec, check)
+    except (WyeError, OSError, http.client.HTTPException) as error:
+        passed, output = False, str(error)
+    seconds = engine.host.monotonic() - began
+    return CheckView(name=check.name, passed=passed, seconds=seconds, output=output[:_OUTPUT])
+
+
+def _command(engine: Engine, environment: Environment, spec: Spec, check: Check) -> tuple[bool, str]:
+    """In the shell, or in the service that the check names."""
+    identity = apply.container_id(environment, check.service)
+    if not check.service:
+        identity = apply.start_shell(engine, environment, spec).id
+    code, output = engine.runtime.check(identity, ["/bin/sh", "-c", str(check.body)], check.timeout_s)
+    return code == 0, output if code == 0 else f"{output}\nended with status {code}".strip()
+
+
+def _request(engine: Engine, environment: Environment, spec: Spec, check: Check) -> tuple[bool, str]:
+    """A GET to a service's own port, from inside its network."""
+    wanted = check.body if isinstance(check.body, dict) else {"path": str(check.body)}
+    service = str(wanted.get("service") or check.service)
+    if service not in spec.services:
+        raise BadRequest(f"check {check.name!r} names no service that is there")
+    ports = [port.container for port in spec.services[service].ports]
+    port = int(wanted.get("port") or (ports[0] if ports else 80))
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=check.timeout_s)
+    connection.sock = engine.runtime.dial(apply.container_id(environment, service), port)
+    connection.sock.settimeout(check.timeout_s)
+    try:
+        connection.request("GET", str(wanted.get("path", "/")), headers={"Host": service})
+        answer = connection.getresponse()
+        body = answer.read(_OUTPUT).decode(errors="replace")
+    finally:
+        connection.close()
+    passed = answer.status == int(wanted.get("status", 200)) and str(wanted.get("body", "")) in body
+    return passed, f"{answer.status} {answer.reason}\n{body}"

@@ -1,0 +1,92 @@
+"""merge: what a fork changed goes into the live target, wholly or not at all; rehearsed first on a copy of it.
+
+In order: read the fork's changes; merge spec and files three ways in pure code; rehearse the databases, and the checks,
+on a throwaway fork of the target as it is now; then the target: a revision of it is kept, services that must restart
+are stopped, each database takes its changes in one transaction that looks at every touched row again, files are
+swapped, services start and must become healthy. Whatever goes wrong before that undoes all of it. Writers go on
+meanwhile, and nothing that the merge did not see is overwritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from wye.engine import comparing, landing, proposing, records, rehearsing
+from wye.engine.context import Engine, environment_name
+from wye.engine.outcome import Outcome
+from wye.engine.proposing import Proposal
+from wye.engine.timing import Steps
+from wye.engine.views import MergeResult
+from wye.errors import BadRequest, Conflict
+from wye.interfaces import Progress, Report
+from wye.model import EnvironmentName, Verb
+
+
+def merge(
+    engine: Engine,
+    name: str,
+    *,
+    into: str | None = None,
+    resolutions: Mapping[str, Any] | None = None,
+    rehearse_only: bool = False,
+    checks: tuple[str, ...] = (),
+    message: str = "",
+    actor: str,
+    report: Report,
+) -> MergeResult:
+    """Merges environment `name` into `into` (None: what it was forked from). Conflicts and failed checks are results,
+    not errors: `merged` is False then and the target is as it was. Raises NotFound, BadRequest, Unsupported."""
+    source = environment_name(name)
+    target = _target(engine, source, into)
+    first, second = sorted((source, target))
+    outcome = Outcome(source, target, Steps(engine.host))
+    with engine.changing(first), engine.changing(second):
+        fork = records.require(engine, source).environment
+        head = records.require(engine, target)
+        base = comparing.base_of(engine, fork)
+        with comparing.frozen(engine, fork) as theirs, comparing.frozen(engine, head.environment) as ours:
+            report(Progress(step="read", subject=f"what {source} changed"))
+            with outcome.steps("read changes"):
+                proposal = proposing.propose(engine, base, ours, theirs, resolutions or {}, live=True)
+            proposal, given = _settled(engine, proposal, resolutions or {})
+            rehearsing.rehearse(engine, proposal, given, checks, outcome, report)
+            if not outcome.is_clean or rehearse_only:
+                return outcome.result()
+            if proposal.is_empty:
+                return outcome.result()
+            with records.change(engine, Verb.MERGE, target, actor=actor, previous=head.id, source=source) as doing:
+                landing.land(engine, doing, head, proposal, given, outcome, message=message, report=report)
+    return outcome.result()
+
+
+def conflicts(
+    engine: Engine, name: str, *, into: str | None = None, resolutions: Mapping[str, Any] | None = None,
+    actor: str = "", report: Report,
+) -> MergeResult:  # fmt: skip
+    """A rehearsal that lists what is in conflict. The target is not touched."""
+    return merge(engine, name, into=into, resolutions=resolutions, rehearse_only=True, actor=actor, report=report)
+
+
+def _target(engine: Engine, source: EnvironmentName, into: str | None) -> EnvironmentName:
+    fork = records.require(engine, source).environment
+    if into is None:
+        if fork.source is None:
+            raise BadRequest(f"{source!r} is no fork", hint="say into what: --into ENVIRONMENT")
+        return fork.source
+    target = environment_name(into)
+    if target == source:
+        raise BadRequest(f"{source!r} cannot be merged into itself")
+    other = records.require(engine, target).environment
+    if other.project != fork.project:
+        raise Conflict(f"{source!r} is of project {fork.project!r}, {target!r} of {other.project!r}")
+    return target
+
+
+def _settled(engine: Engine, proposal: Proposal, resolutions: Mapping[str, Any]) -> tuple[Proposal, dict[str, Any]]:
+    """The proposal once more with the default resolution spelled out, if there is one."""
+    given = proposing.with_default(proposal.conflicts, resolutions)
+    if given == dict(resolutions):
+        return proposal, given
+    again = proposing.propose(engine, proposal.base, proposal.ours, proposal.theirs, given, live=True)
+    return again, given

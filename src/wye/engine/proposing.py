@@ -1,0 +1,154 @@
+"""What a merge would do: the changes of one side since the base, against the other side as it is now.
+
+A `Proposal` holds all of it: spec, databases, files, and every conflict that can be known before a database was tried.
+It is read once and then rehearsed, applied, or shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from wye.engine import comparing, plan
+from wye.engine.comparing import Side, StoreChanges
+from wye.engine.context import Engine
+from wye.errors import BadRequest, Unsupported
+from wye.interfaces import FilePlan
+from wye.merge.conflict import Conflict, Decisions, Resolution, resolution_from_json
+from wye.merge.conflict import Side as Chosen
+from wye.merge.spec import merge_spec
+from wye.model import Image, Service, Spec, replica_names
+
+_READERS = 4
+_UNMERGEABLE = ("mysql", "mariadb")
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """`spec` and `images`: merged. `stores`: databases that theirs changed. `files`: planned against ours."""
+
+    base: Side
+    ours: Side
+    theirs: Side
+    spec: Spec
+    images: dict[str, Image]
+    stores: list[StoreChanges]
+    files: FilePlan
+    conflicts: list[Conflict] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing of theirs is missing in ours."""
+        return not (
+            self.conflicts
+            or any(each.changes for each in self.stores)
+            or self.files.places()
+            or self.spec != self.ours.spec
+            or self.images != self.ours.images
+        )
+
+    def restarts(self) -> list[str]:
+        """Services that must be started anew: their spec, image, layer or mounted files change."""
+        changed = {
+            name
+            for name, what in plan.service_changes(self.ours.spec, self.ours.images, self.spec, self.images).items()
+            if what in ("created", "changed")
+        }
+        for place in self.files.places():
+            kind, _, name = place.partition(" ")
+            for key, service in self.spec.services.items():
+                if _is_touched(service, kind, name):
+                    changed.add(key)
+        return [name for name in plan.start_order(self.spec) if name in changed]
+
+
+def _is_touched(service: Service, kind: str, name: str) -> bool:
+    if kind == "layer":
+        return name in replica_names(service)
+    return any(mount.source == name for mount in service.mounts)
+
+
+def propose(
+    engine: Engine, base: Side, ours: Side, theirs: Side, resolutions: Mapping[str, Any], *, live: bool
+) -> Proposal:
+    """Reads what theirs changed since base. `live`: theirs is an environment, read through its own servers if it is
+    awake. Raises Unsupported for a database that cannot be merged at all."""
+    _refuse_unknown_databases(theirs.spec)
+    stores = comparing.stores_of(engine, theirs)
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="merge") as pool:
+        read = list(
+            pool.map(
+                lambda store: comparing.read_store(
+                    engine, base, theirs, store, live=live and comparing.is_live(engine, theirs.environment, store)
+                ),
+                stores,
+            )
+        )
+    paths = comparing.file_changes(engine, base, theirs, stores)
+    given = {identity: value for identity, value in resolutions.items() if identity != "default"}
+    files = engine.files.plan(
+        comparing.bytes_of(engine, base),
+        comparing.bytes_of(engine, ours),
+        comparing.bytes_of(engine, theirs),
+        paths,
+        given,
+    )
+    spec, images, spec_conflicts = _merge_specs(base, ours, theirs, given)
+    unreadable = [conflict for each in read for conflict in each.refused]
+    return Proposal(base, ours, theirs, spec, images, read, files, [*spec_conflicts, *unreadable, *files.conflicts])
+
+
+def with_default(conflicts: Sequence[Conflict], resolutions: Mapping[str, Any]) -> dict[str, Any]:
+    """Resolutions completed by the default that they name, for each conflict that allows it."""
+    default = resolutions.get("default")
+    if default is None:
+        return dict(resolutions)
+    if default not in (str(Chosen.OURS), str(Chosen.THEIRS)):
+        raise BadRequest(f"the default resolution cannot be {default!r}", hint="ours or theirs")
+    filled = {
+        conflict.id: str(default)
+        for conflict in conflicts
+        if any(str(choice) == default for choice in conflict.choices)
+    }
+    return {**filled, **resolutions}
+
+
+def _merge_specs(
+    base: Side, ours: Side, theirs: Side, given: Mapping[str, Any]
+) -> tuple[Spec, dict[str, Image], list[Conflict]]:
+    """The merged spec, with the image of whichever side changed it."""
+    decisions = Decisions(_resolutions(given))
+    merged, conflicts = merge_spec(_tree(base.spec), _tree(ours.spec), _tree(theirs.spec), decisions)
+    spec = msgspec.convert(merged, Spec)
+    images = {}
+    for name in spec.services:
+        mine, was, other = (side.images.get(name) for side in (ours, base, theirs))
+        image = other if mine is None or (mine == was and other is not None) else mine
+        if image is None:
+            raise BadRequest(f"service {name!r} has no image on either side")
+        images[name] = image
+    return spec, images, conflicts
+
+
+def _tree(spec: Spec) -> dict[str, Any]:
+    tree: dict[str, Any] = msgspec.to_builtins(spec)
+    return tree
+
+
+def _resolutions(given: Mapping[str, Any]) -> dict[str, Resolution]:
+    return {identity: resolution_from_json(value) for identity, value in given.items()}
+
+
+def _refuse_unknown_databases(spec: Spec) -> None:
+    """A database that nobody here understands must not be merged as files: its files are not its data."""
+    for name, service in spec.services.items():
+        words = (service.image or "").rsplit("/", 1)[-1].partition(":")[0]
+        if words in _UNMERGEABLE:
+            raise Unsupported(
+                f"service {name!r} runs {words}, whose rows cannot be merged yet",
+                hint="merge without it is not offered either: half of an environment is no merge",
+            )

@@ -1,0 +1,71 @@
+"""The rehearsal: a merge into throwaway copies of the target as it is now, before the target is touched.
+
+Databases are tried on throwaway servers over the target's snapshot, which finds every conflict that only a database can
+find: unique keys, foreign keys, a schema that moved. Checks need the whole environment: then a full fork of the target
+is made, hidden from everybody, merged into, run, and asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from wye.engine import checking, comparing, proposing, servers
+from wye.engine.context import Engine
+from wye.engine.outcome import Outcome
+from wye.engine.proposing import Proposal
+from wye.interfaces import Progress, Report
+from wye.merge.conflict import Conflict
+from wye.merge.refused import Refused
+
+
+def rehearse(
+    engine: Engine,
+    proposal: Proposal,
+    resolutions: dict[str, Any],
+    checks: tuple[str, ...],
+    outcome: Outcome,
+    report: Report,
+) -> None:
+    """Fills in the outcome's conflicts and checks. `resolutions` is completed by its default, for databases too."""
+    found = list(proposal.conflicts)
+    with outcome.steps("rehearse"):
+        for each in proposal.stores:
+            if each.changes is None or not each.changes:
+                continue
+            report(Progress(step="rehearse", subject=each.store.place))
+            found += _try(engine, proposal, each, resolutions)
+    outcome.conflicts = tuple(dict.fromkeys(found))
+    outcome.rehearsed = True
+    wanted = checking.checks_of(proposal.spec, checks)
+    if wanted and not found:
+        with outcome.steps("checks"):
+            report(Progress(step="check", subject=f"{len(wanted)} checks on a copy of {outcome.into}"))
+            outcome.checks = checking.run(engine, proposal, resolutions, wanted, report)
+
+
+def _try(
+    engine: Engine, proposal: Proposal, each: comparing.StoreChanges, resolutions: dict[str, Any]
+) -> list[Conflict]:
+    """Conflicts of one database, on a copy of ours. Once more if a default settles some."""
+    assert each.changes is not None
+    ours = proposal.ours
+    with servers.throwaway(engine, ours.environment, ours.spec, ours.images, ours.snapshot, each.store) as copy:
+        conflicts = _attempt(each, copy, resolutions, ours)
+        settled = proposing.with_default(conflicts, resolutions)
+        if conflicts and settled != resolutions:
+            resolutions.update(settled)
+            conflicts = _attempt(each, copy, resolutions, ours)
+        return conflicts
+
+
+def _attempt(
+    each: comparing.StoreChanges, copy: servers.Throwaway, resolutions: Mapping[str, Any], ours: comparing.Side
+) -> list[Conflict]:
+    given = {identity: value for identity, value in resolutions.items() if identity != "default"}
+    try:
+        assert each.changes is not None
+        each.store.kind.apply(copy.endpoint, each.changes, comparing.terms(ours.spec, given, dry_run=True))
+    except Refused as error:
+        return list(error.conflicts)
+    return []
