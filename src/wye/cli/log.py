@@ -8,9 +8,9 @@ import typer
 from rich.text import Text
 
 from wye.api import wire
-from wye.cli import words
-from wye.cli.session import Environment, Json, session_of
-from wye.cli.tables import coloured, show, table
+from wye.cli import outcome, words
+from wye.cli.session import Entry, Environment, Json, session_of
+from wye.cli.tables import coloured, page, show, table
 from wye.errors import CheckFailed
 
 
@@ -54,10 +54,10 @@ def render(result: wire.LogResult) -> None:
 
 def show_(
     context: typer.Context,
-    entry: Annotated[str, typer.Argument(metavar="ENTRY", help="An entry or a revision; a prefix is enough.")],
+    entry: Entry,
     as_json: Json = False,
 ) -> None:
-    """Show one entry of a ledger in full."""
+    """Show one entry of a ledger in full; of a merge also what was merged, its checks and what they said."""
     session = session_of(context)
     result = session.client.show(entry)
     session.show(result, lambda: render_entry(result))
@@ -76,9 +76,10 @@ def render_entry(entry: wire.EntryView) -> None:
         ("message", entry.message),
         *entry.arguments.items(),
     ]
-    for name, value in lines:
-        if value:
-            show(Text.assemble((f"{name:<12} ", "bold"), words.harmless(value)))
+    head = [
+        Text.assemble((f"{words.harmless(name):<12} ", "bold"), words.harmless(value)) for name, value in lines if value
+    ]
+    page(*head, *(("", *outcome.evidence_lines(entry.evidence)) if entry.evidence else ()))
 
 
 def _arguments(entry: wire.EntryView) -> str:

@@ -14,6 +14,7 @@ import typer
 from wye.cli import (
     collect,
     config,
+    conflicts,
     diff,
     discard,
     doctor,
@@ -23,14 +24,17 @@ from wye.cli import (
     fork,
     log,
     logs,
+    merge,
     ports,
     ps,
     rename,
     restore,
+    revert,
     services,
     sleep,
     snapshot,
     up,
+    update,
     version,
 )
 from wye.cli.daemon import daemon
@@ -39,7 +43,7 @@ from wye.errors import WyeError
 
 app = typer.Typer(
     name="wye",
-    help="git for running production: fork a whole live environment, see what changed, throw it away.",
+    help="git for running production: fork a whole live environment, see what changed, merge it back.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -62,8 +66,14 @@ PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "wake": sleep.wake,
         "rename": rename.rename,
     },
-    "History": {
+    "Merging": {
         "diff": diff.diff,
+        "merge": merge.merge,
+        "conflicts": conflicts.conflicts,
+        "revert": revert.revert,
+        "update": update.update,
+    },
+    "History": {
         "snapshot": snapshot.snapshot,
         "restore": restore.restore,
         "log": log.log,
@@ -100,7 +110,7 @@ def options(
         typer.Option("--address", help="Where the daemon listens: unix:///path or http://host:port.", metavar="URL"),
     ] = None,
 ) -> None:
-    """git for running production: fork a whole live environment, see what changed, throw it away."""
+    """git for running production: fork a whole live environment, see what changed, merge it back."""
     session_of(context).address = address
 
 

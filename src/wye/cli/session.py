@@ -118,28 +118,72 @@ def _remember_json(context: typer.Context, value: bool) -> bool:
     return value
 
 
-def _environments(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """For the shell's completion. Never starts a daemon, never complains."""
-    address = context.find_root().params.get("address")
+Completions = list[tuple[str, str]]
+
+
+def _complete(
+    context: typer.Context, incomplete: str, find: Callable[[Client], Iterable[tuple[str, str]]]
+) -> Completions:
+    """For the shell. Never starts a daemon, never complains."""
     try:
-        found = connect(address, may_start=False).environments()
+        with connect(context.find_root().params.get("address"), may_start=False) as client:
+            return [each for each in find(client) if each[0].startswith(incomplete)]
     except WyeError:
         return []
-    return [
-        (each.name, f"fork of {each.source}" if each.source else f"project {each.project}")
-        for each in found
-        if each.name.startswith(incomplete)
-    ]
+
+
+def complete_environments(context: typer.Context, incomplete: str) -> Completions:
+    def find(client: Client) -> Iterator[tuple[str, str]]:
+        for each in client.environments():
+            yield each.name, f"fork of {each.source}" if each.source else f"project {each.project}"
+
+    return _complete(context, incomplete, find)
+
+
+def complete_services(context: typer.Context, incomplete: str) -> Completions:
+    def find(client: Client) -> Iterator[tuple[str, str]]:
+        for each in client.environment(context.params.get("environment") or "production").services:
+            yield each.service, words.harmless(each.image)
+
+    return _complete(context, incomplete, find)
+
+
+def complete_entries(context: typer.Context, incomplete: str) -> Completions:
+    """Of production, the newest ones."""
+
+    def find(client: Client) -> Iterator[tuple[str, str]]:
+        for each in client.log("production").entries:
+            yield words.short(each.id), words.harmless(f"{each.verb} {words.moment(each.at)} {each.message}".strip())
+
+    return _complete(context, incomplete, find)
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.", callback=_remember_json)]
 Environment = Annotated[
-    str, typer.Argument(metavar="ENVIRONMENT", help="Name of an environment.", autocompletion=_environments)
+    str, typer.Argument(metavar="ENVIRONMENT", help="Name of an environment.", autocompletion=complete_environments)
 ]
+Fork = Annotated[str, typer.Argument(metavar="FORK", help="Name of a fork.", autocompletion=complete_environments)]
 AnyEnvironment = Annotated[
-    str | None, typer.Argument(metavar="ENVIRONMENT", help="Only this one.", autocompletion=_environments)
+    str | None, typer.Argument(metavar="ENVIRONMENT", help="Only this one.", autocompletion=complete_environments)
 ]
 Environments = Annotated[
-    list[str], typer.Argument(metavar="ENVIRONMENT", help="Names of environments.", autocompletion=_environments)
+    list[str],
+    typer.Argument(metavar="ENVIRONMENT", help="Names of environments.", autocompletion=complete_environments),
+]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        "--against",
+        help="An environment or a revision; else what it was forked from.",
+        autocompletion=complete_environments,
+    ),
+]
+Into = Annotated[
+    str | None,
+    typer.Option("--into", help="An environment; else what it was forked from.", autocompletion=complete_environments),
+]
+Entry = Annotated[
+    str,
+    typer.Argument(metavar="ENTRY", help="An entry of a ledger; a prefix is enough.", autocompletion=complete_entries),
 ]
 Services = Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...", help="Services; none named: all.")]

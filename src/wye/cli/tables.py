@@ -3,17 +3,21 @@ characters are shown, not sent to the terminal."""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
+from rich.pager import SystemPager
 from rich.table import Table
 from rich.text import Text
 
-from wye.cli import words
+from wye.cli import terminal, words
 
 Cell = str | Text
+Shown = Table | Text | str
 
 _TRAILING = re.compile(r" +$", re.MULTILINE)
 
@@ -56,12 +60,37 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
     return made
 
 
-def show(*what: Table | Text | str) -> None:
+def show(*what: Shown) -> None:
     """Prints to stdout; as wide as needed where that is no terminal. No line ends in spaces."""
+    sys.stdout.write(_text(what))
+
+
+def page(*what: Shown) -> None:
+    """The same; what is longer than the terminal goes through $PAGER or less."""
+    text = _text(what)
+    pager = _pager() if sys.stdout.isatty() and text.count("\n") >= terminal.size()[0] else None
+    if pager is None:
+        sys.stdout.write(text)
+        return
+    # The pager of rich is pydoc's, which heeds MANPAGER first; less shows colours if it is told to, as git tells it.
+    os.environ["PAGER"] = os.environ["MANPAGER"] = pager
+    os.environ.setdefault("LESS", "FRX")
+    SystemPager().show(text)
+
+
+def _pager() -> str | None:
+    """None: the user wants none, or there is none."""
+    wanted = os.environ.get("PAGER")
+    if wanted is not None:
+        return None if wanted.strip() in ("", "cat") else wanted
+    return "less" if shutil.which("less") else None
+
+
+def _text(what: Iterable[Shown]) -> str:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=10_000)
     with console.capture() as captured:
         for each in what:
             console.print(Text(each) if isinstance(each, str) else each)
-    sys.stdout.write(_TRAILING.sub("", captured.get()))
+    return _TRAILING.sub("", captured.get())

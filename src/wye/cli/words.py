@@ -74,6 +74,11 @@ def harmless(text: str, *, keep: str = "") -> str:
     )
 
 
+def cut(text: str, length: int) -> str:
+    """At most `length` characters; what is cut off leaves an ellipsis."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
 def parse_size(text: str) -> int:
     """ "5GiB", "512M", "1000": bytes; K, M, G, T are powers of 1024. Raises BadRequest."""
     found = _SIZE.fullmatch(text.strip())
