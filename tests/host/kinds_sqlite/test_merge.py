@@ -547,3 +547,15 @@ def test_names_outside_of_the_database_do_not_exist(three: Three) -> None:
     three.run("base", "CREATE TABLE t (a)")
     with opened(HOST, {"main": (three.home / "base", FILE)}) as connection, pytest.raises(apsw.AuthError):
         connection.execute("ATTACH '/etc/passwd' AS x")
+
+
+def test_what_sqlite_makes_beside_the_database_belongs_to_its_owner(three: Three) -> None:
+    three.run("base", "PRAGMA journal_mode = wal", "CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    three.copy()
+    three.run("theirs", "INSERT INTO t VALUES (1)")
+    os.chown(three.path("ours"), 200_999, 200_998)
+    three.path("ours").chmod(0o660)
+    with three.merged() as application:
+        made = [Path(f"{three.path('ours')}{ending}").stat() for ending in ("-wal", "-shm")]
+        application.commit()
+    assert [(s.st_uid, s.st_gid, s.st_mode & 0o777) for s in made] == [(200_999, 200_998, 0o660)] * 2

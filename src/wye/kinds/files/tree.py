@@ -113,7 +113,8 @@ class Side:
             os.close(descriptor)
 
     def links(self, path: str) -> int:
-        """How many names the file at `path` itself has; 0 if there is none."""
+        """How many names the regular file at `path` itself has; 1 for anything else (overlay's whiteouts are names of
+        one inode), 0 if there is nothing."""
         try:
             descriptor = self._host.open_beneath(self.descriptor, path, os.O_PATH | os.O_NOFOLLOW)
         except OSError as error:
@@ -122,7 +123,7 @@ class Side:
             raise
         try:
             found = os.fstat(descriptor)
-            return 1 if stat.S_ISDIR(found.st_mode) else found.st_nlink
+            return found.st_nlink if stat.S_ISREG(found.st_mode) else 1
         finally:
             os.close(descriptor)
 
