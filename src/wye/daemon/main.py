@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wye.daemon import config as configuration
-from wye.daemon import restarting
+from wye.daemon import diagnosis, restarting
 from wye.daemon.config import Config
 from wye.daemon.doors import HostDoors
 from wye.daemon.routes import application, serving
@@ -131,6 +131,9 @@ def build(config: Config, host: Host) -> Daemon:
         probes=(
             ("pool", lambda: _findings("pool", volumes.findings(), "snapshots, usage and limits work")),
             ("containers", runtime.diagnose),
+            ("network", network.diagnose),
+            ("images", images.diagnose),
+            ("daemon", lambda: diagnosis.findings(config, volumes.capacity())),
         ),
         settings=Settings(
             subnet=config.subnet,
@@ -199,6 +202,7 @@ def main() -> None:
         )
         logging.Formatter.converter = time.gmtime
         logging.getLogger("uvicorn").setLevel("WARNING")
+        diagnosis.raise_open_files()
         sys.exit(run(config, Host()))
     except WyeError as error:
         print(f"wyed: {error.message}", *([f"hint: {error.hint}"] if error.hint else []), sep="\n", file=sys.stderr)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from wye.drivers.images.debian import Debian, Source
+from wye.drivers.images.diagnosis import findings
 from wye.errors import Unsupported
 from wye.host import Host
 
@@ -85,3 +86,19 @@ def test_another_distribution_is_not_possible_and_says_what_is(tmp_path: Path) -
     with pytest.raises(Unsupported) as caught:
         debian(tmp_path, {}, release="ID=fedora\nVERSION_ID=40\n").sources()
     assert "OCI images" in (caught.value.hint or "")
+
+
+def test_doctor_on_what_images_are_made_of(tmp_path: Path) -> None:
+    line = "deb [signed-by={key}] http://user:secret@mirror.test/debian bookworm main\n"
+    key = tmp_path / "debian-key.gpg"
+    (told,) = [finding for finding in findings(debian(tmp_path, {"sources.list": line.format(key=key)})) if finding.fix]
+    assert (told.level, str(key) in told.text) == ("warning", True)
+    key.touch()
+    (well,) = [
+        finding
+        for finding in findings(debian(tmp_path, {"sources.list": line.format(key=key)}))
+        if finding.subject == "package archive"
+    ]
+    assert (well.level, well.text) == ("ok", "Debian bookworm from http://mirror.test/debian")
+    other = debian(tmp_path, {}, release="ID=fedora\n")
+    assert [finding.level for finding in findings(other) if finding.subject == "package archive"] == ["warning"]

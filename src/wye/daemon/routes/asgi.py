@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from wye import __version__
 from wye.api import faults, wire
 from wye.api.values import complaint
-from wye.daemon.routes import environments, execute, history, machine, streams
+from wye.daemon.routes import environments, execute, history, machine, merging, streams
 from wye.daemon.routes.calls import Calls, Mishap
 from wye.daemon.routes.guard import Guard
 from wye.engine.context import Engine
@@ -63,7 +63,7 @@ def _routes() -> FastAPI:
         generate_unique_id_function=lambda route: route.name.rstrip("_"),
         responses={"default": {"model": wire.ErrorBody, "description": "Nothing was changed, or what failed"}},
     )
-    for module in (environments, history, machine, streams, execute):
+    for module in (environments, history, merging, machine, streams, execute):
         app.include_router(module.router)
     app.add_exception_handler(WyeError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_bad_body)

@@ -1,4 +1,4 @@
-"""Routes of history: snapshot, restore, the ledger, and what differs."""
+"""Routes of history: snapshot, restore, and the ledger."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from fastapi import APIRouter, Query, Request, Response
 
 from wye.api import wire
 from wye.daemon.routes.calls import Lines, answer, here
-from wye.engine import diff, history, restore, snapshot
+from wye.engine import history, restore, snapshot
 
 router = APIRouter(prefix="/v1", tags=["history"])
 
 _ENTRIES_LIMIT = 10_000
-_FILES_LIMIT = 10_000
 
 
 @router.post("/environments/{name}/snapshot", response_model=wire.SnapshotResult)
@@ -45,16 +44,3 @@ async def log(
 async def show(request: Request, entry: str) -> Response:
     calls, engine, _ = here(request)
     return answer(wire.EntryView, await calls.read(lambda: history.show(engine, entry)))
-
-
-@router.get("/environments/{name}/diff", response_model=wire.DiffResult)
-async def diff_(
-    request: Request,
-    name: str,
-    against: str | None = None,
-    offset: Annotated[int, Query(ge=0)] = 0,
-    limit: Annotated[int, Query(ge=0, le=_FILES_LIMIT)] = 1000,
-) -> Response:
-    calls, engine, _ = here(request)
-    found = await calls.change(lambda: diff.diff(engine, name, against=against, offset=offset, limit=limit))
-    return answer(wire.DiffResult, found)

@@ -205,7 +205,11 @@ class Debian:
 
     def public_sources(self) -> str:
         """The sources for use inside an image: without what only this host may know."""
-        return _URI_CREDENTIALS.sub("", "\n".join(str(source) for source in self.sources()))
+        return without_credentials("\n".join(str(source) for source in self.sources()))
+
+
+def without_credentials(text: str) -> str:
+    return _URI_CREDENTIALS.sub("", text)
 
 
 # ---------------------------------------------------------------- sources files

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from wye.drivers.images import diagnosis
 from wye.drivers.images.catalogue import PREFIX, Catalogue
 from wye.drivers.images.debian import Debian
 from wye.drivers.images.layers import Limits
@@ -15,7 +16,7 @@ from wye.drivers.images.python_build import PythonBuilds
 from wye.drivers.images.registry import Registries
 from wye.drivers.images.shelf import Shelf
 from wye.host import Host
-from wye.interfaces import Report
+from wye.interfaces import Finding, Report
 from wye.model import Build, Image
 
 _LIMITS = Limits()
@@ -40,7 +41,8 @@ class ImageStore:
         self._host = host
         self._cache = cache
         self._shelf = Shelf(host, directory, uid_base)
-        self._catalogue = Catalogue(self._shelf, Debian(host, cache))
+        self._debian = Debian(host, cache)
+        self._catalogue = Catalogue(self._shelf, self._debian)
         self._registries = Registries(
             self._shelf,
             cache,
@@ -59,6 +61,10 @@ class ImageStore:
         Raises Conflict if the images here were shifted for other user ids."""
         self._host.make_directory("images:open", self._cache, mode=0o700)
         self._shelf.open()
+
+    def diagnose(self) -> list[Finding]:
+        """For `wye doctor`: what this machine lacks for images, and the fix. Changes nothing."""
+        return diagnosis.findings(self._debian)
 
     def resolve(self, reference: str, *, pull: bool, report: Report) -> Image:
         if reference.startswith(PREFIX):

@@ -39,14 +39,14 @@ class Forwarding:
         remembered = self._read()
         if remembered is not None:
             return remembered
-        if self._is_on():
+        if self.is_on():
             return frozenset()
         guard = Guard(_BOOT.read_text().strip(), links() - {"lo"})
         self._host.write_file("network:remember-guarded", self._path, msgspec.json.encode(guard))
         return guard.links
 
     def enable(self) -> None:
-        if not self._is_on():
+        if not self.is_on():
             self._turn("network:forward", "1")
 
     def restore(self, links: frozenset[str]) -> None:
@@ -56,7 +56,8 @@ class Forwarding:
             self._turn("network:stop-forwarding", "0")
         self._path.unlink(missing_ok=True)
 
-    def _is_on(self) -> bool:
+    def is_on(self) -> bool:
+        """Whether this machine forwards packets."""
         with closing(Settings(self._host)) as settings:
             return settings.read(_SWITCH) != "0"
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from wye.drivers.network import namespaces, netlink
+from wye.drivers.network import diagnosis, namespaces, netlink
 from wye.drivers.network.chores import Chores
 from wye.drivers.network.forwarding import Forwarding
 from wye.drivers.network.netlink import Flow, Netlink, Request
@@ -30,7 +30,7 @@ from wye.drivers.network.warm import Warm
 from wye.drivers.network.wiring import Wiring
 from wye.errors import BadRequest, Conflict, NotFound, Unavailable, WyeError
 from wye.host import Host
-from wye.interfaces import Attachment, NetworkShape, Publication
+from wye.interfaces import Attachment, Finding, NetworkShape, Publication
 from wye.model import EnvironmentId
 
 _NOBODY = EnvironmentId("")
@@ -84,12 +84,7 @@ class LinuxNetwork:
             return
         self._host.make_directory("network:directory", self._directory / "slots", mode=0o700)
         records = self._adopt()
-        rules = HostRules(
-            table=self._table,
-            prefix=self._prefix,
-            uplinks=str(self._uplinks),
-            guarded=self._forwarding.guarded(self._foreign_links),
-        )
+        rules = self._rules(self._forwarding.guarded(self._foreign_links))
         with ExitStack() as undo:
             register = Register(self._host, self._slots, rules, records)
             undo.callback(register.close)
@@ -161,6 +156,17 @@ class LinuxNetwork:
         if key not in record.ports:
             raise NotFound(f"{environment} has no port {key}")
         return record.uplink, record.ports[key]
+
+    def diagnose(self) -> list[Finding]:
+        """For `wye doctor`: what stands in the way on this machine, and the fix. Changes nothing."""
+        return diagnosis.findings(
+            self._host,
+            self._rules(frozenset()),
+            forwards=self._forwarding.is_on(),
+            uplinks=self._uplinks,
+            taken=len(self._register().environments()),
+            routes=Path("/proc/thread-self/net/route").read_text(),
+        )
 
     # ------------------------------------------------------------ one environment
 
@@ -241,6 +247,9 @@ class LinuxNetwork:
         return self._open
 
     # ------------------------------------------------------------ the host
+
+    def _rules(self, guarded: frozenset[str]) -> HostRules:
+        return HostRules(table=self._table, prefix=self._prefix, uplinks=str(self._uplinks), guarded=guarded)
 
     def _adopt(self) -> dict[int, Record]:
         """The records of slots that are all there. Without its namespaces a record means nothing: the machine was

@@ -8,11 +8,14 @@ as with 10.
 from __future__ import annotations
 
 import ctypes
+import json
 import threading
 from functools import cache
+from typing import Any
 
 from wye.errors import Unavailable, Unsupported
 
+_JSON = 1 << 4
 _one_at_a_time = threading.Lock()
 """For all contexts: the library does not say that two of them may run at once."""
 
@@ -44,6 +47,25 @@ class Nftables:
                 message = self._library.nft_ctx_get_error_buffer(self._context).decode(errors="replace")
                 raise RulesRefused(f"nftables refused a change: {message.strip()[:500]}")
 
+    def check(self, text: str) -> None:
+        """Has the kernel look at `text` and take none of it. Raises RulesRefused."""
+        self._library.nft_ctx_set_dry_run(self._context, True)
+        try:
+            self.run(text)
+        finally:
+            self._library.nft_ctx_set_dry_run(self._context, False)
+
+    def listed(self, what: str) -> list[dict[str, Any]]:
+        """What `nft -j list` says of "chains", of "table ip filter": chains, rules and so on, without their kinds."""
+        with _one_at_a_time:
+            self._library.nft_ctx_output_set_flags(self._context, _JSON)
+            failed = self._library.nft_run_cmd_from_buffer(self._context, f"list {what}".encode()) != 0
+            said = self._library.nft_ctx_get_output_buffer(self._context)
+            self._library.nft_ctx_output_set_flags(self._context, 0)
+        if failed:
+            raise RulesRefused(f"nftables does not list {what}")
+        return [value for item in json.loads(said)["nftables"] for kind, value in item.items() if kind != "metainfo"]
+
     def close(self) -> None:
         with _one_at_a_time:
             if self._context is not None:
@@ -60,7 +82,11 @@ def _load() -> ctypes.CDLL:
     library.nft_ctx_new.restype = ctypes.c_void_p
     library.nft_ctx_new.argtypes = [ctypes.c_uint32]
     library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
-    library.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
-    for name in ("nft_ctx_free", "nft_ctx_buffer_error", "nft_ctx_buffer_output", "nft_ctx_get_error_buffer"):
+    library.nft_ctx_set_dry_run.argtypes = [ctypes.c_void_p, ctypes.c_bool]
+    library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
+    for name in ("nft_ctx_get_error_buffer", "nft_ctx_get_output_buffer"):
+        getattr(library, name).restype = ctypes.c_char_p
+        getattr(library, name).argtypes = [ctypes.c_void_p]
+    for name in ("nft_ctx_free", "nft_ctx_buffer_error", "nft_ctx_buffer_output"):
         getattr(library, name).argtypes = [ctypes.c_void_p]
     return library
