@@ -173,3 +173,14 @@ def test_capabilities(place: Containers) -> None:
     assert place.shell(script, cap_drop=("ALL",)).split()[1] == "0" * 16
     assert place.shell(script, cap_drop=("all",), cap_add=("kill",)).split()[1] == f"{1 << 5:016x}"
     assert int(place.shell(script, cap_add=("NET_RAW",)).split()[1], 16) & 1 << 13
+
+
+def test_the_host_s_null_device_does_not_change_hands(place: Containers) -> None:
+    """The runtime gives its standard streams to the container's root; a device of the host must not be one of them."""
+    before = os.stat("/dev/null")
+    container = place.start(name="web")
+    assert place.runtime.check(container.id, ["true"], 5.0)[0] == 0
+    place.shell("chmod 600 /dev/null; chown 1 /dev/null; true", name="other")
+    after = os.stat("/dev/null")
+    assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
+    assert before.st_uid == 0

@@ -24,7 +24,13 @@ LOG_BYTES = 16 << 20
 """At this size conmon starts a container's log anew."""
 
 _ANSWER_WITHIN_S = 60.0
-_RUN = 'root=$1; [ "$2" = create ] || exit 125; shift 2; exec "$0" --root "$root" --cgroup-manager=cgroupfs run -d "$@"'
+# crun gives its standard streams to the container's root. conmon opens /dev/null for a stdin that nobody wants, and
+# the host's /dev/null must not change hands: the empty here-document is a pipe at its end instead.
+_RUN = """root=$1; open=$2; [ "$3" = create ] || exit 125; shift 3
+[ "$open" = open ] && exec "$0" --root "$root" --cgroup-manager=cgroupfs run -d "$@"
+exec "$0" --root "$root" --cgroup-manager=cgroupfs run -d "$@" <<-END
+END
+"""
 _ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 _HINTS = (
     ("not found in $PATH", "the image has no such program: check `command` and `entrypoint`"),
@@ -54,7 +60,11 @@ class Conmon:
 
         Raises StartFailed with the runtime's own words.
         """
-        argv = self._argv(bundle, log) + ["-t"] * tty + ["-i", "--leave-stdin-open"] * stdin_open
+        argv = (
+            self._argv(bundle, log, stdin_open=tty or stdin_open)
+            + ["-t"] * tty
+            + ["-i", "--leave-stdin-open"] * stdin_open
+        )
         ours, theirs = os.pipe2(os.O_CLOEXEC)
         try:
             with open(bundle.conmon_log, "wb") as words:
@@ -80,12 +90,14 @@ class Conmon:
             raise self._failure(bundle, message)
         return pid, process.pid_in(bundle.conmon_pid_file) or 0
 
-    def _argv(self, bundle: Bundle, log: Path) -> list[str]:
+    def _argv(self, bundle: Bundle, log: Path, *, stdin_open: bool) -> list[str]:
+        stdin = "open" if stdin_open else "shut"
         return [
             self._program, "-c", bundle.id, "-u", bundle.id, "-n", bundle.id, "-b", str(bundle.path),
             "-p", str(bundle.pid_file), "-P", str(bundle.conmon_pid_file), "--exit-dir", str(bundle.exits),
             "-l", f"k8s-file:{log}", "--log-size-max", str(LOG_BYTES), "--no-sync-log", "--full-attach",
-            "--no-new-keyring", "-r", "/bin/sh", *_runtime_arguments("-c", _RUN, self._runtime, self._runtime_root),
+            "--no-new-keyring", "-r", "/bin/sh",
+            *_runtime_arguments("-c", _RUN, self._runtime, self._runtime_root, stdin),
         ]  # fmt: skip
 
     def _answer(self, pipe: int) -> dict[str, Any]:

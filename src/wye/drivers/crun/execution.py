@@ -196,7 +196,12 @@ def _with_pipes(
     host: Host, argv: list[str], spec: int, files: Files, members: Callable[[], list[int]], one_output: bool
 ) -> CrunProcess:
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
-        child_in, stdin = (None, None) if one_output else _pipe(theirs, ours)
+        # Never /dev/null: crun gives its standard streams to the container's root.
+        child_in, stdin = _pipe(theirs, ours)
+        if one_output:
+            os.close(stdin)
+            ours.pop_all()
+            stdin = None
         stdout, child_out = _pipe(ours, theirs)
         stderr, child_err = (None, child_out) if one_output else _pipe(ours, theirs)
         program = host.spawn("exec:run", argv, stdin=child_in, stdout=child_out, stderr=child_err, pass_fds=(spec,))
