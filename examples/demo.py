@@ -19,7 +19,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -93,12 +93,11 @@ def start_daemon() -> wye.Client:
                 start_new_session=True,
             )
         (RUN / "demo.pid").write_text(str(process.pid))
-        for _ in range(600):
-            if (RUN / "wye.sock").exists():
-                break
+        for _ in range(1200):
+            with suppress(WyeError):
+                return wye.connect(f"unix://{RUN}/wye.sock")
             if process.poll() is not None:
-                console.print((LOG / "daemon.log").read_text()[-2000:])
-                raise SystemExit("the daemon ended at once")
+                raise SystemExit(f"the daemon ended at once:\n{(LOG / 'daemon.log').read_text()[-2000:]}")
             time.sleep(0.05)
     return wye.connect(f"unix://{RUN}/wye.sock")
 

@@ -53,7 +53,7 @@ EXCUSED: dict[str, dict[str, str]] = {
     "copy": {
         "daemon/doors.py": "bytes, from one socket to another",
         "drivers/": "bytes or files, and no more than that",
-        "engine/servers.py": "bytes of a snapshot, below a throwaway server",
+        "engine/": "an environment on a snapshot's bytes that is in no ledger: a rehearsal, a throwaway server",
         "kinds/": "bytes or files; Postgres's COPY",
         "testing/": "bytes or files",
     },
