@@ -13,6 +13,9 @@ from wye.cli.session import Entry, Environment, Json, session_of
 from wye.cli.tables import coloured, page, show, table
 from wye.errors import CheckFailed
 
+_EVIDENCE = "evidence"
+"""The argument that names the object that a merge's evidence is kept in: `show` has what is in it."""
+
 
 def log(
     context: typer.Context,
@@ -74,7 +77,7 @@ def render_entry(entry: wire.EntryView) -> None:
         ("revision", entry.revision),
         ("source", entry.source or ""),
         ("message", entry.message),
-        *entry.arguments.items(),
+        *((key, value) for key, value in entry.arguments.items() if key != _EVIDENCE),
     ]
     head = [
         Text.assemble((f"{words.harmless(name):<12} ", "bold"), words.harmless(value)) for name, value in lines if value
@@ -83,4 +86,4 @@ def render_entry(entry: wire.EntryView) -> None:
 
 
 def _arguments(entry: wire.EntryView) -> str:
-    return " ".join(f"{key}={value}" for key, value in entry.arguments.items() if value)
+    return " ".join(f"{key}={value}" for key, value in entry.arguments.items() if value and key != _EVIDENCE)

@@ -60,9 +60,10 @@ def lines(result: wire.MergeResult, verb: str, *, rehearsal: bool = False) -> It
 
 def ending(result: wire.MergeResult, verb: str, *, rehearsal: bool = False) -> Text:
     """One line that says it all."""
-    subject = (
-        f"{verb} of {result.source} into {result.into}" if result.source != result.into else f"{verb} of {result.into}"
-    )
+    if verb == "update":
+        subject = f"update of {result.into} from {result.source}"
+    else:
+        subject = f"{verb} of {result.source} {'in' if verb == 'revert' else 'into'} {result.into}"
     if result.merged:
         entry = f": entry {words.short(result.entry)}" if result.entry else ""
         return Text(

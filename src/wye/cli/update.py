@@ -10,7 +10,7 @@ from wye.cli.session import Fork, Json, session_of
 
 
 def update(context: typer.Context, environment: Fork, resolve: Resolve = None, as_json: Json = False) -> None:
-    """Merge into a fork what its source has changed since. In conflicts, ours is the fork, theirs its source."""
+    """Bring into a fork what its source has changed since. In conflicts, ours is the source, theirs the fork."""
     session = session_of(context)
     choices = resolutions.read(resolve)
     result = session.watch(

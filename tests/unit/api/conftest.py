@@ -14,6 +14,7 @@ import pty
 import signal
 import struct
 import subprocess
+import sys
 import termios
 import threading
 import time
@@ -24,6 +25,7 @@ from pathlib import Path
 import pytest
 
 from wye.api.client import Client, connect
+from wye.cli.main import main
 from wye.daemon.doors import HostDoors
 from wye.daemon.routes import application
 from wye.daemon.routes.serving import Server, listen_tcp, listen_unix
@@ -371,3 +373,23 @@ def own_shop(tmp_path: Path) -> Iterator[Served]:
     with serving(tmp_path) as found:
         found.up(COMPOSE)
         yield found
+
+
+@pytest.fixture
+def run(
+    served: Served, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Calls `wye` in this process: (exit code, stdout, stderr)."""
+    monkeypatch.setenv("WYE_ADDRESS", f"unix://{served.socket}")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(served.directory)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["wye", *arguments])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capfd.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return call

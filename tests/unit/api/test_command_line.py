@@ -20,30 +20,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from wye.api import wire
-from wye.cli.main import main
 
 if TYPE_CHECKING:
     Served = Any
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(served: Served, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Calls `wye` in this process: (exit code, stdout, stderr)."""
-    monkeypatch.setenv("WYE_ADDRESS", f"unix://{served.socket}")
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(served.directory)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["wye", *arguments])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capfd.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return call
 
 
 def program(served: Served, *arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
