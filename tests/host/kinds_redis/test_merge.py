@@ -269,6 +269,17 @@ def test_fields_merge_where_the_project_asks_for_it(three: Three) -> None:
     assert everything(three.ours) == before
 
 
+def test_a_conflict_about_a_field_names_it(three: Three) -> None:
+    run(three.ours, "HSET h expires 1 other 1")
+    fork = three.fork()
+    run(fork, "HSET h expires 2")
+    run(three.ours, "HSET h expires 3")
+    (conflict,) = merge(three, by_field=lambda key: True).conflicts
+    assert (conflict.key, conflict.column, conflict.base, conflict.ours, conflict.theirs) == (
+        ("h",), "expires", "1", "3", "2",
+    )  # fmt: skip
+
+
 def test_a_refusal_names_every_key_that_moved_and_writes_none(three: Three) -> None:
     run(three.ours, "SET a 1", "SET b 1", "SET c 1", "SELECT 2", "SET a 1")
     fork = three.fork()
@@ -421,3 +432,16 @@ def test_a_hostile_append_only_file_costs_nothing_but_a_scan(three: Three, tmp_p
     increment.unlink()
     increment.symlink_to("/etc/passwd")
     assert aof.candidates(HOST, base_directory, theirs_directory, theirs) is None
+
+
+def test_many_large_values_together_are_refused_and_read_in_parts(three: Three) -> None:
+    names = [f"s{n}" for n in range(6)]
+    for name in names:
+        for first in range(0, 90_000, 10_000):
+            three.ours.execute("SADD", name, *range(first, first + 10_000))
+    fork = three.fork()
+    for name in names:
+        fork.execute("SADD", name, "more")
+    states = read_states(three.ours, 0, [name.encode() for name in [*names, "absent"]], bounded=True)
+    assert [state.length for state in states.values()] == [90_000] * 6
+    assert [(c.kind, c.place) for c in merge(three).conflicts] == [("too-large", "redis cache")]

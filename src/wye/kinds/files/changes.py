@@ -20,8 +20,8 @@ from wye.kinds.files.sides import PlaceChanges, sort_out
 from wye.kinds.files.tree import Side
 from wye.merge.files import FileState, FileType
 
-DIFF_LIMIT_BYTES = 64 << 20
-"""Of text on both sides in one answer; what comes after goes without a diff."""
+DIFF_LIMIT_BYTES = 16 << 20
+"""Of text on both sides in one answer; what comes after goes without a diff. At worst git takes a second for each."""
 
 GIT_ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

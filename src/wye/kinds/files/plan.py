@@ -67,6 +67,7 @@ def plan(
 ) -> FilePlan:
     """Merges into `ours` what `path_changes` say differs between `base` and `theirs`. Changes nothing."""
     decisions = Decisions() if decisions is None else decisions
+    known = len(decisions.open)
     writes: list[PlannedWrite] = []
     refused: list[Conflict] = []
     for group in sort_out(path_changes):
@@ -83,7 +84,7 @@ def plan(
         refused += [conflict for write in planned for conflict in _refusals(group.place, write, ours)]
         refused += _moved_images(group, trees, base, ours)
         writes += planned
-    return FilePlan(writes=writes, conflicts=[*decisions.open, *refused])
+    return FilePlan(writes=writes, conflicts=[*decisions.open[known:], *refused])
 
 
 def _merged(

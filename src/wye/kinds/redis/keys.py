@@ -72,17 +72,19 @@ def scan(connection: Connection, database: int) -> dict[bytes, bytes]:
 def read_states(
     connection: Connection, database: int, keys: Iterable[bytes], *, bounded: bool = False
 ) -> dict[bytes, KeyState]:
-    """Of those that are there. `bounded`: what would take the server long gets the digest LARGE, for a live one. Each
-    script call is one instant; several are not."""
+    """Of those that are there. `bounded`, for a live server: what would take it long gets the digest LARGE, and it has
+    time for others now and then. Each script call is one instant; several are not."""
     ordered = sorted(keys)
     found: dict[bytes, KeyState] = {}
-    for start in range(0, len(ordered), _KEYS_AT_ONCE):
-        batch = ordered[start : start + _KEYS_AT_ONCE]
-        reply = connection.execute("EVAL", READ, len(batch), *batch, database, int(bounded))
-        for key, line in zip(batch, reply.split(b"\n"), strict=True):
+    at = 0
+    while at < len(ordered):
+        batch = ordered[at : at + _KEYS_AT_ONCE]
+        lines = connection.execute("EVAL", READ, len(batch), *batch, database, int(bounded)).split(b"\n")
+        for key, line in zip(batch, lines, strict=False):
             state = state_from(line)
             if state is not None:
                 found[key] = state
+        at += len(lines)
     return found
 
 

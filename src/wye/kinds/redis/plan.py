@@ -28,12 +28,20 @@ from wye.kinds.redis.keys import (
     to_bytes,
     to_text,
 )
-from wye.kinds.redis.script import ELEMENTS_LIMIT, LARGE, STRING_LIMIT_BYTES, elements_digest
+from wye.kinds.redis.script import (
+    BYTES_PER_ELEMENT,
+    ELEMENTS_LIMIT,
+    LARGE,
+    STRING_LIMIT_BYTES,
+    elements_digest,
+)
 from wye.merge.conflict import NONE, Conflict, Decisions, Json
 from wye.merge.keys import FIELD_TYPES, KeyTriple, KeyWrite, merge_keys
 
 PAYLOAD_LIMIT_BYTES = 256 << 20
 """Of all new values in one plan: they travel in one command, and a server takes a gigabyte at most."""
+WORK_LIMIT = 500_000
+"""Of all keys in one plan together, in elements: the target compares them while it stands still."""
 _SHOWN_ITEMS, _SHOWN_BYTES = 20, 1000
 
 
@@ -73,13 +81,19 @@ def plan(
     """Merges `found` into `ours`, which is only read: the live target, or a server on a snapshot of it. `place` names
     the store in conflicts ("redis cache"). `by_field` says which keys merge by field."""
     decisions = Decisions() if decisions is None else decisions
-    refused = [_refusal(f"{place}", "functions", "")] if found.functions_differ else []
+    known = len(decisions.open)
+    refused = []
+    if found.functions_differ:
+        detail = "the fork changed libraries of functions: load them into the target yourself"
+        refused.append(_refusal(place, "functions", detail))
     planner = _Planner(place, base, ours, theirs, decisions, by_field or (lambda key: False))
     for number in sorted({change.database for change in found.keys}):
         planner.database(number, [change for change in found.keys if change.database == number])
     if sum(len(write.payload) for write in planner.writes) > PAYLOAD_LIMIT_BYTES:
         refused.append(_refusal(place, "too-large", f"the new values take more than {PAYLOAD_LIMIT_BYTES} bytes"))
-    conflicts = [_with_values(conflict, base, ours, theirs) for conflict in decisions.open]
+    if sum(_work(write.expected) for write in planner.writes) > WORK_LIMIT:
+        refused.append(_refusal(place, "too-large", f"the keys to compare hold more than {WORK_LIMIT} elements"))
+    conflicts = [_with_values(conflict, base, ours, theirs) for conflict in decisions.open[known:]]
     return RedisPlan(writes=tuple(planner.writes), conflicts=(*conflicts, *refused, *planner.refused))
 
 
@@ -206,15 +220,21 @@ def _problem(change: KeyChange, mine: KeyState | None) -> tuple[str, str] | None
     return None
 
 
+def _work(state: KeyState | None) -> int:
+    if state is None:
+        return 0
+    return state.length // BYTES_PER_ELEMENT if state.type == "string" else state.length
+
+
 def _refusal(place: str, kind: str, detail: str, *, key: str | None = None) -> Conflict:
-    detail = detail or "the fork changed libraries of functions: load them into the target yourself"
     return Conflict(kind=kind, place=place, key=() if key is None else (key,), choices=NONE, detail=detail)
 
 
 def _with_values(conflict: Conflict, base: Connection, ours: Connection, theirs: Connection) -> Conflict:
     """The beginning of each side's value instead of digests, for people."""
-    if conflict.column not in ("", "expires") or conflict.key == () or conflict.key[0] is None:
-        return conflict
+    found = (conflict.base, conflict.ours, conflict.theirs)
+    if conflict.key[0] is None or any(side is not None and not isinstance(side, dict) for side in found):
+        return conflict  # about a field
     number, key = int(conflict.place.rpartition(" db")[2]), to_bytes(conflict.key[0])
     sides: list[Json] = []
     for connection, side in ((base, conflict.base), (ours, conflict.ours), (theirs, conflict.theirs)):

@@ -19,12 +19,17 @@ from collections.abc import Iterable
 ELEMENTS_LIMIT = 200_000
 """Of a list, set, hash, sorted set or stream. A target stands still for about a second while it compares this many."""
 STRING_LIMIT_BYTES = 64 << 20
+BYTES_PER_ELEMENT = 1000
+"""How much of a string takes as long to digest as one element of a set."""
 LARGE = "large"
 """The digest of what exceeds these, where the caller asked for a bounded reading."""
 ABSENT = "none"
 NO_EXPIRY = -1
 
-_LIMITS = f"local STRING_LIMIT_BYTES, ELEMENTS_LIMIT = {STRING_LIMIT_BYTES}, {ELEMENTS_LIMIT}"
+_LIMITS = (
+    f"local STRING_LIMIT_BYTES, ELEMENTS_LIMIT = {STRING_LIMIT_BYTES}, {ELEMENTS_LIMIT}\n"
+    f"local BYTES_PER_ELEMENT = {BYTES_PER_ELEMENT}\n"
+)
 
 _STATE = """
 local function packed(s) return #s .. ':' .. s end
@@ -105,6 +110,9 @@ end
 
 local LENGTHS = {string = 'STRLEN', list = 'LLEN', hash = 'HLEN', set = 'SCARD', zset = 'ZCARD', stream = 'XLEN'}
 
+-- What a value costs to digest, in elements.
+local function work(kind, length) return kind == 'string' and length / BYTES_PER_ELEMENT or length end
+
 -- type, digest, expiry in Unix milliseconds or -1, number of elements (of bytes for a string)
 local function state(key, bounded)
   local kind = redis.call('TYPE', key).ok
@@ -138,11 +146,16 @@ READ = (
     _LIMITS
     + _STATE
     + """
--- ARGV: database, 1 for a bounded reading; KEYS. Answers with a line per key: a client reads one long text much faster
--- than many short ones.
+-- ARGV: database, 1 for a bounded reading; KEYS. Answers with a line per key, at least one; a bounded reading may stop
+-- early. One long text, because clients read that much faster than many short ones.
 redis.call('SELECT', ARGV[1])
-local lines = {}
-for n, key in ipairs(KEYS) do lines[n] = table.concat(state(key, ARGV[2] == '1'), ' ') end
+local lines, spent = {}, 0
+for n, key in ipairs(KEYS) do
+  local found = state(key, ARGV[2] == '1')
+  lines[n] = table.concat(found, ' ')
+  spent = spent + (found[2] == 'large' and 0 or work(found[1], tonumber(found[4])))
+  if ARGV[2] == '1' and spent > ELEMENTS_LIMIT then break end
+end
 return table.concat(lines, '\\n')
 """
 )

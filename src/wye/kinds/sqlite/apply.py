@@ -84,8 +84,9 @@ def merged(
         connection.execute("BEGIN IMMEDIATE")
         application = Application(connection, host, path)
         merge = _Merge(connection, place, Decisions() if decisions is None else decisions, dict(rules or {}))
+        known = len(merge.decisions.open)
         merge.run(found)
-        application.conflicts = [*merge.decisions.open, *merge.refused]
+        application.conflicts = [*merge.decisions.open[known:], *merge.refused]
         application.written = merge.written
         try:
             yield application
