@@ -80,7 +80,6 @@ class Decisions:
     def __init__(self, resolutions: Mapping[str, Resolution] | None = None) -> None:
         self._resolutions = dict(resolutions or {})
         self.open: list[Conflict] = []
-        self.used: set[str] = set()
 
     def of(self, conflict: Conflict) -> Resolution | None:
         """The resolution of `conflict`; None, and noted as open, if there is none that it allows."""
@@ -88,7 +87,6 @@ class Decisions:
         if resolution is None or resolution.side not in conflict.choices:
             self.open.append(conflict)
             return None
-        self.used.add(conflict.id)
         return resolution
 
 

@@ -317,8 +317,9 @@ OBJECTS = [
     ok("enumerated value added and used", SHOP + "create type size as enum ('s', 'm'); create table shirt (id int primary key, size size);"
        "insert into shirt values (1, 's');", "alter type size add value 'l'; insert into shirt values (2, 'l')", "",
        ("select size::text from t.shirt where id = 2", [("l",)])),
-    no("a value added to a new enumerated type and used by DDL at once", SHOP, "create type size as enum ('s');"
-       "alter type size add value 'l'; create table shirt (id int primary key, size size default 'l')", "", "ddl-not-replayable"),
+    ok("a new enumerated type with values added later", SHOP, "create type size as enum ('m'); alter type size add value 'l';"
+       "alter type size add value 's' before 'm'; create table shirt (id int primary key, size size default 'l'); insert into shirt values (1); insert into shirt values (2, 's')", "",
+       ("select size::text from t.shirt order by shirt.size", [("s",), ("l",)])),
     no("DDL in a DO block", SHOP, "do $$begin execute 'create table hidden (i int)'; end$$", "", "opaque-ddl"),
     no("DDL in a function", SHOP + "create function make() returns void language plpgsql as $$begin create table t.made (i int); end$$;",
        "select make()", "", "opaque-ddl"),

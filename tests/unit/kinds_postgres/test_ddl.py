@@ -81,3 +81,13 @@ def test_what_an_extension_makes_is_not_replayed() -> None:
 def test_role_and_path_are_kept() -> None:
     (statement,) = plan_statements(log("create table t (i int)"), "p")[0]
     assert (statement.role, statement.path) == ("app", "t, public")
+
+
+def test_values_of_a_new_type_are_folded_into_it() -> None:
+    assert planned(
+        "create type e as enum ('m')", "alter type e add value 'l'; alter type e add value 's' before 'm'"
+    ) == [("CREATE TYPE e AS ENUM ('s', 'm', 'l')", BEFORE)]
+    renamed = planned(
+        "create type e as enum ('m')", "alter type e rename value 'm' to 'n'", "alter type e add value 'o'"
+    )
+    assert [stage for _, stage in renamed] == [BEFORE, BEFORE, EXPAND]

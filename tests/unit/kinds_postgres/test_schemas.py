@@ -10,7 +10,8 @@ from wye.errors import BadRequest, NotFound
 from wye.kinds.postgres.catalog import difference, digest, merge_schemas
 from wye.kinds.postgres.changes import DatabaseChanges, SequenceChange, TableChanges, from_json, stat, to_json
 from wye.kinds.postgres.ddl import Statement
-from wye.kinds.postgres.refuse import Refused, refusal
+from wye.kinds.postgres.refuse import refusal
+from wye.merge.refused import Refused
 
 SCHEMAS = st.dictionaries(st.sampled_from(["table a", "table b", "column a.x"]), st.sampled_from(["1", "2", "3"]))
 

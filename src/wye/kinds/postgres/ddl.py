@@ -73,7 +73,7 @@ def read_statements(connection: Connection, database: str) -> tuple[list[Stateme
 
 def plan_statements(log: Iterable[Sequence[Any]], place: str) -> tuple[list[Statement], list[Conflict]]:
     """As read_statements, for rows of the log (process, time, tag, object, extension, role, path, query)."""
-    statements: list[Statement] = []
+    kept: list[tuple[_Parsed, str, str]] = []
     refused: list[Conflict] = []
     seen: tuple[Any, ...] = ()
     for process, at, tag, name, extension, role, path, query in log:
@@ -81,7 +81,7 @@ def plan_statements(log: Iterable[Sequence[Any]], place: str) -> tuple[list[Stat
             continue
         seen = (process, at, query)
         try:
-            found = list(_split(query))
+            found = list(_parse(query))
         except (postgast.PgQueryError, _Opaque) as error:
             refused.append(refusal("opaque-ddl", place, f"{tag}: {error}", key=(name or tag,), theirs=query))
             continue
@@ -89,7 +89,14 @@ def plan_statements(log: Iterable[Sequence[Any]], place: str) -> tuple[list[Stat
             refused.append(
                 refusal("opaque-ddl", place, f"{tag} was done inside {_head(query)}", key=(name or tag,), theirs=query)
             )
-        statements += [Statement(sql=sql, stage=stage, role=role, path=path) for sql, stage in found if sql]
+        kept += [(statement, role, path) for statement in found]
+    _fold_enums([statement for statement, _, _ in kept])
+    statements = [
+        Statement(sql=sql, stage=stage, role=role, path=path)
+        for statement, role, path in kept
+        for sql, stage in _staged(statement.kind, statement.node, statement.text)
+        if sql
+    ]
     return statements, refused
 
 
@@ -97,7 +104,46 @@ class _Opaque(Exception):
     """Says what cannot be replayed."""
 
 
-def _split(query: str) -> Iterable[tuple[str, str]]:
+@dataclass(slots=True)
+class _Parsed:
+    """A statement's text and parse tree. Empty text: folded into an earlier one."""
+
+    kind: str
+    node: Any
+    text: str
+
+
+def _fold_enums(statements: Iterable[_Parsed]) -> None:
+    """Gives a type that the fork created the values that it added later: created with them, it can be used at once, but
+    nobody can use a value in the transaction that adds it."""
+    created: dict[tuple[str, ...], _Parsed] = {}
+    for statement in statements:
+        if statement.kind not in ("create_enum_stmt", "alter_enum_stmt"):
+            continue
+        name = tuple(part.string.sval for part in statement.node.type_name)
+        if statement.kind == "create_enum_stmt":
+            created[name] = statement
+        elif name in created and not _add_value(created[name], statement):
+            del created[name]
+
+
+def _add_value(create: _Parsed, alter: _Parsed) -> bool:
+    """Whether the value could be put where it belongs."""
+    node, labels = alter.node, [value.string.sval for value in create.node.vals]
+    if node.old_val or (node.new_val_neighbor and node.new_val_neighbor not in labels):
+        return False
+    if node.new_val not in labels:
+        at = labels.index(node.new_val_neighbor) + node.new_val_is_after if node.new_val_neighbor else len(labels)
+        labels.insert(at, node.new_val)
+        del create.node.vals[:]
+        for label in labels:
+            create.node.vals.add().string.sval = label
+        create.text = _deparse(create.kind, create.node)
+    alter.text = ""
+    return True
+
+
+def _parse(query: str) -> Iterable[_Parsed]:
     data = query.encode()
     for raw in postgast.parse(query).stmts:
         kind = raw.stmt.WhichOneof("node")
@@ -110,14 +156,14 @@ def _split(query: str) -> Iterable[tuple[str, str]]:
             raise _Opaque(f"{kind.removesuffix('_stmt').replace('_', ' ')} cannot be replayed")
         end = raw.stmt_location + raw.stmt_len if raw.stmt_len else len(data)
         text = data[raw.stmt_location : end].decode().strip()
-        yield from _staged(kind, node, text)
+        yield _Parsed(kind, node, text)
 
 
 def _staged(kind: str, node: Any, text: str) -> Iterable[tuple[str, str]]:
     """A statement as it is replayed: without CONCURRENTLY, without rows, one command of ALTER TABLE at a time.
 
     Empty text: understood, and nothing to replay."""
-    if kind in ("create_stmt", "create_table_as_stmt") and _is_temporary(kind, node):
+    if not text or (kind in ("create_stmt", "create_table_as_stmt") and _is_temporary(kind, node)):
         yield "", BEFORE
     elif kind == "refresh_mat_view_stmt":
         yield "", AFTER
