@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -435,6 +436,39 @@ def test_hostile_names_and_a_large_file(three: Three) -> None:
         mine, other = (os.path.join(os.fsencode(three.data(side)), name) for side in ("ours", "theirs"))
         with open(mine, "rb") as left, open(other, "rb") as right:
             assert left.read() == right.read()
+
+
+def test_paths_longer_than_the_kernel_takes(three: Three) -> None:
+    names = ["x" * 200] * 30
+
+    def descend(name: str) -> int:
+        directory = os.open(three.data(name), os.O_RDONLY)
+        for part in names:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, dir_fd=directory)
+            below = os.open(part, os.O_RDONLY, dir_fd=directory)
+            os.close(directory)
+            directory = below
+        return directory
+
+    def put(name: str, content: bytes) -> None:
+        directory = descend(name)
+        file = os.open("f", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, dir_fd=directory)
+        os.write(file, content)
+        os.close(file)
+        os.close(directory)
+
+    three.copy()
+    put("theirs", b"new\n")
+    before = three.picture("ours")
+    application = three.apply(three.plan())
+    directory = descend("ours")
+    file = os.open("f", os.O_RDONLY, dir_fd=directory)
+    assert os.read(file, 100) == b"new\n"
+    os.close(file)
+    os.close(directory)
+    assert application.undo() == []
+    assert three.picture("ours") == before
 
 
 # ---------------------------------------------------------------- cut short

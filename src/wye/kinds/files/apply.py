@@ -28,7 +28,7 @@ from wye.kinds.files import journal, undo
 from wye.kinds.files.inode import attributes_of, create, exchange, inode_of, move, set_attributes, sync
 from wye.kinds.files.journal import STAGING, Attributes, Journal, Step
 from wye.kinds.files.plan import PlannedWrite
-from wye.kinds.files.tree import Side, place_of, state_of
+from wye.kinds.files.tree import Side, open_below, place_of, state_of
 from wye.merge.conflict import NONE, Conflict
 from wye.merge.files import FileState, FileType
 from wye.merge.refused import Refused
@@ -291,7 +291,7 @@ class _Opened:
         self._host, self._root, self._path = host, root, path
 
     def __enter__(self) -> int:
-        self._descriptor = self._host.open_beneath(self._root, self._path, _O_LOOK)
+        self._descriptor = open_below(self._host, self._root, self._path, _O_LOOK)
         return self._descriptor
 
     def __exit__(self, *_: object) -> None:

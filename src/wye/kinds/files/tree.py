@@ -15,6 +15,7 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +32,7 @@ FIFO, SOCKET, ELSEWHERE = "fifo", "socket", "overlay redirect"
 _NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _OVERLAY = ("trusted.overlay.", "user.overlay.")
 _READ_BYTES = 1 << 20
+_PART_BYTES = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,21 @@ def place_of(path: str) -> Place | None:
     if parts[0] == "layers" and len(parts) >= 3 and parts[2] == "upper":
         return Place(f"layer {parts[1]}", f"layers/{parts[1]}/upper", parts[1])
     return None
+
+
+def open_below(host: Host, root: int | Path, path: str, flags: int) -> int:
+    """`Host.open_beneath`, also for paths longer than the kernel takes in one call."""
+    if len(os.fsencode(path)) <= _PART_BYTES:
+        return host.open_beneath(root, path, flags)
+    with ExitStack() as stack:
+        parts: list[str] = []
+        for name in path.split("/"):
+            if parts and len(os.fsencode("/".join([*parts, name]))) > _PART_BYTES:
+                root = host.open_beneath(root, "/".join(parts), os.O_PATH | os.O_DIRECTORY)
+                stack.callback(os.close, root)
+                parts = []
+            parts.append(name)
+        return host.open_beneath(root, "/".join(parts), flags)
 
 
 class Side:
@@ -96,12 +113,12 @@ class Side:
     def open_seen(self, path: str) -> int:
         """A descriptor (O_PATH) of what is seen at `path`. Raises FileNotFoundError."""
         try:
-            return self._host.open_beneath(self.descriptor, path, os.O_PATH | os.O_NOFOLLOW)
+            return open_below(self._host, self.descriptor, path, os.O_PATH | os.O_NOFOLLOW)
         except OSError as error:
             below = self._image_path(path) if error.errno in _NOTHING else None
             if below is None:
                 raise
-        return self._host.open_beneath(below[0], below[1], os.O_PATH | os.O_NOFOLLOW)
+        return open_below(self._host, below[0], below[1], os.O_PATH | os.O_NOFOLLOW)
 
     def read_seen(self, path: str, limit_bytes: int = TEXT_LIMIT_BYTES) -> bytes:
         """The content of the regular file seen at `path`."""
@@ -116,7 +133,7 @@ class Side:
         """How many names the regular file at `path` itself has; 1 for anything else (overlay's whiteouts are names of
         one inode), 0 if there is nothing."""
         try:
-            descriptor = self._host.open_beneath(self.descriptor, path, os.O_PATH | os.O_NOFOLLOW)
+            descriptor = open_below(self._host, self.descriptor, path, os.O_PATH | os.O_NOFOLLOW)
         except OSError as error:
             if error.errno in _NOTHING:
                 return 0
@@ -133,7 +150,7 @@ class Side:
         while waiting:
             directory = waiting.pop()
             try:
-                descriptor = self._host.open_beneath(self.descriptor, directory, os.O_RDONLY | os.O_DIRECTORY)
+                descriptor = open_below(self._host, self.descriptor, directory, os.O_RDONLY | os.O_DIRECTORY)
             except OSError as error:
                 if error.errno in _NOTHING:
                     continue
@@ -168,7 +185,7 @@ class Side:
 
     def _look(self, root: int | Path, path: str, digest: bool) -> FileState | None:
         try:
-            descriptor = self._host.open_beneath(root, path, os.O_PATH | os.O_NOFOLLOW)
+            descriptor = open_below(self._host, root, path, os.O_PATH | os.O_NOFOLLOW)
         except OSError as error:
             if error.errno in _NOTHING:
                 return None

@@ -17,6 +17,7 @@ from wye.host import Host
 from wye.kinds.files import journal
 from wye.kinds.files.inode import exchange, inode_of, move, set_attributes, sync
 from wye.kinds.files.journal import STAGING, Journal, Step
+from wye.kinds.files.tree import open_below
 
 _LOST = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
@@ -76,7 +77,7 @@ def _undo_step(host: Host, live: int, slots: int, step: Step) -> bool:
     if in_slot == step.new_inode:
         return True  # not done, or undone before
     parent, name = posixpath.split(step.path)
-    directory = host.open_beneath(live, parent, os.O_PATH | os.O_DIRECTORY)
+    directory = open_below(host, live, parent, os.O_PATH | os.O_DIRECTORY)
     try:
         here, slot = (directory, name), (slots, step.slot)
         now = inode_of(directory, name)
@@ -106,7 +107,7 @@ def _is_filled(directory: int, name: str) -> bool:
 
 
 def _undo_attributes(host: Host, live: int, step: Step) -> bool:
-    opened = host.open_beneath(live, step.path, os.O_PATH | os.O_NOFOLLOW)
+    opened = open_below(host, live, step.path, os.O_PATH | os.O_NOFOLLOW)
     try:
         if os.fstat(opened).st_ino != step.old_inode or step.before is None:
             return False
@@ -120,7 +121,7 @@ def _undo_attributes(host: Host, live: int, step: Step) -> bool:
 def _restore_times(host: Host, live: int, begun: Journal) -> None:
     for path in sorted(begun.times, reverse=True):
         try:
-            opened = host.open_beneath(live, path, os.O_RDONLY | os.O_DIRECTORY)
+            opened = open_below(host, live, path, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
             if error.errno in _LOST:
                 continue
