@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wye.cli import outcome, resolutions
+from wye.cli import outcome, resolution_file, resolutions
 from wye.cli.resolutions import Resolve
 from wye.cli.session import Fork, Into, Json, note, session_of
 
@@ -24,7 +24,7 @@ def conflicts(
 ) -> None:
     """List what a merge would find in conflict. Changes nothing; exits with 9 if there is something."""
     session = session_of(context)
-    choices = resolutions.read(resolve)
+    choices = resolution_file.read(resolve)
     result = session.watch(
         "conflicts",
         lambda progress: resolutions.settle(

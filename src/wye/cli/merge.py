@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from wye.cli import outcome, resolutions
+from wye.cli import outcome, resolution_file, resolutions
 from wye.cli.resolutions import Resolve
 from wye.cli.session import Fork, Into, Json, session_of
 
@@ -26,7 +26,7 @@ def merge(
 ) -> None:
     """Merge a fork into the live environment it came from: rehearse, check, then apply wholly or not at all."""
     session = session_of(context)
-    choices = resolutions.read(resolve)
+    choices = resolution_file.read(resolve)
     result = session.watch(
         "merge",
         lambda progress: resolutions.settle(

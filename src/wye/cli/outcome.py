@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import typer
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
 from rich.table import Table
 from rich.text import Text
 
 from wye.api import wire
-from wye.cli import resolutions, words
+from wye.cli import resolutions, stores, words
 from wye.cli.session import Session, note
 from wye.cli.tables import Shown, page, table
 from wye.errors import CheckFailed
@@ -25,9 +25,21 @@ _DETAIL_CHARACTERS = 200
 _OUTPUT_LINES = 100
 """Of a failed check. `--json` has all."""
 
-_CHECKS = TypeAdapter(tuple[wire.CheckView, ...])
-_STEPS = TypeAdapter(dict[str, float])
-_APPLIED = TypeAdapter(dict[str, int])
+
+class _Changes(wire.View):
+    """By place, what fits a screen. Files are told by `applied`."""
+
+    databases: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class _Evidence(wire.View):
+    """What is known of what an entry keeps of its merge."""
+
+    changes: _Changes = _Changes()
+    checks: tuple[wire.CheckView, ...] = ()
+    applied: dict[str, int] = Field(default_factory=dict)
+    restarted: tuple[str, ...] = ()
+    steps: dict[str, float] = Field(default_factory=dict)
 
 
 def finish(session: Session, result: wire.MergeResult, verb: str, retry: str, *, rehearsal: bool = False) -> None:
@@ -185,34 +197,23 @@ def step_table(steps: Mapping[str, float]) -> Table:
 
 def evidence_lines(evidence: Mapping[str, Any]) -> Iterator[Shown]:
     """What an entry keeps of its merge. What is not known here is shown as JSON."""
-    rest = dict(evidence)
-    checks = _taken(_CHECKS, rest, "checks")
-    applied = _taken(_APPLIED, rest, "applied")
-    steps = _taken(_STEPS, rest, "steps")
-    restarted = rest.pop("restarted") if _is_names(rest.get("restarted")) else ()
+    try:
+        known, names = _Evidence.model_validate(evidence), set(_Evidence.model_fields)
+    except ValidationError:
+        known, names = _Evidence(), set()
+    rest = {key: value for key, value in evidence.items() if key not in names and value not in (None, "", [], {})}
     for key, value in rest.items():
-        if value not in (None, "", [], {}):
-            yield Text.assemble((f"{words.harmless(key):<12} ", "bold"), words.harmless(_plain(value)))
+        yield Text.assemble((f"{words.harmless(key):<12} ", "bold"), words.harmless(_plain(value)))
     if rest:
         yield ""
-    yield from check_lines(checks or (), all_output=True)
-    yield from _applied(applied or {}, restarted)
-    if steps:
-        yield step_table(steps)
-
-
-def _taken(kind: TypeAdapter[Any], rest: dict[str, Any], key: str) -> Any:
-    """Takes it out of `rest` if it is what it should be."""
-    try:
-        found = kind.validate_python(rest[key])
-    except (KeyError, ValidationError):
-        return None
-    del rest[key]
-    return found
-
-
-def _is_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+    for place, stat in known.changes.databases.items():
+        yield from stores.stat_lines(wire.StoreChange(place=place, kind=place.split(" ")[0], service="", stat=stat))
+    if known.changes.databases:
+        yield ""
+    yield from check_lines(known.checks, all_output=True)
+    yield from _applied(known.applied, known.restarted)
+    if known.steps:
+        yield step_table(known.steps)
 
 
 def _plain(value: Any) -> str:

@@ -45,7 +45,8 @@ def lines(store: wire.StoreChange, *, sample: int | None = SAMPLE) -> Iterator[T
 def stat_lines(store: wire.StoreChange) -> Iterator[Text]:
     """What fits a screen."""
     named = store.place.split()
-    more = ", ".join(each for each in (store.kind, f"service {store.service}") if each.split()[-1] not in named)
+    told = ((store.kind, store.kind), (store.service, f"service {store.service}"))
+    more = ", ".join(text for word, text in told if word and word not in named)
     yield Text(words.harmless(f"{store.place} ({more})" if more else store.place), "bold")
     for refusal in store.refused:
         yield _refusal(refusal)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from wye.cli import outcome, resolutions
+from wye.cli import outcome, resolution_file, resolutions
 from wye.cli.resolutions import Resolve
 from wye.cli.session import Fork, Json, session_of
 
@@ -12,7 +12,7 @@ from wye.cli.session import Fork, Json, session_of
 def update(context: typer.Context, environment: Fork, resolve: Resolve = None, as_json: Json = False) -> None:
     """Bring into a fork what its source has changed since. In conflicts, ours is the source, theirs the fork."""
     session = session_of(context)
-    choices = resolutions.read(resolve)
+    choices = resolution_file.read(resolve)
     result = session.watch(
         "update",
         lambda progress: resolutions.settle(

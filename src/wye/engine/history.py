@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from wye.engine.context import Engine, environment_name
 from wye.engine.views import EntryView, LogResult
 from wye.errors import NotFound
-from wye.model import Entry, EntryId
+from wye.model import Entry, EntryId, ObjectId
 
 
 def log(engine: Engine, name: str, *, limit: int = 50, verify: bool = False) -> LogResult:
@@ -29,9 +31,12 @@ def log(engine: Engine, name: str, *, limit: int = 50, verify: bool = False) -> 
 
 
 def show(engine: Engine, prefix: str) -> EntryView:
-    """One entry by a unique prefix of its id. Raises NotFound, BadRequest if ambiguous."""
+    """One entry by a unique prefix of its id, with the evidence that a merge left. Raises NotFound, BadRequest if
+    ambiguous."""
     entry_id = engine.ledger.find_entry(prefix)
-    return _view(entry_id, engine.ledger.get_entry(entry_id))
+    entry = engine.ledger.get_entry(entry_id)
+    kept = entry.arguments.get("evidence")
+    return replace(_view(entry_id, entry), evidence=engine.ledger.get_value(ObjectId(kept)) if kept is not None else {})
 
 
 def _entries(engine: Engine, start: EntryId, limit: int) -> tuple[EntryView, ...]:

@@ -192,6 +192,18 @@ def test_a_check_that_fails_stops_it(forked: Served, run: Run) -> None:
     assert all(check.passed for check in wire.MergeResult.model_validate_json(out).checks)
 
 
+def test_show_has_the_evidence(forked: Served, run: Run) -> None:
+    merged = forked.client.merge("fix-1", checks=["printf 'fine\\033[2J\\n'"])
+    code, out, _ = run("show", merged.entry[:12])
+    assert code == 0
+    assert "✓ printf" in out
+    assert "    fine\\x1b[2J" in out
+    assert "read changes" in out
+    assert "volume data   1" in out
+    assert forked.client.show(merged.entry).evidence["checks"][-1]["passed"] is True
+    assert forked.client.log("production").entries[0].evidence == {}
+
+
 # ---------------------------------------------------------------- conflicts
 
 

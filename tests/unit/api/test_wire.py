@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from wye import interfaces, model
@@ -56,6 +59,29 @@ def test_a_request_with_an_unknown_field_is_refused() -> None:
 
 def test_an_answer_with_an_unknown_field_is_read() -> None:
     assert read(wire.Version, b'{"version": "9", "api": 1, "colour": "red"}').version == "9"
+
+
+@given(st.text(st.characters()), st.text())
+def test_text_that_is_no_unicode_crosses_as_escapes(odd: str, even: str) -> None:
+    """A fork may name its files and keys with any bytes."""
+    row = {odd: [odd, {"x": even}, 1, None]}
+    conflict = views.ConflictView(
+        id="x",
+        kind="k",
+        place=odd,
+        key=(odd, None),
+        column=odd,
+        base=row,
+        ours=even,
+        theirs=None,
+        choices=(),
+        detail=odd,
+    )
+    sent = wire.ConflictView.model_validate(conflict)
+    assert read(wire.ConflictView, sent.model_dump_json().encode()) == sent
+    assert sent.ours == even.encode(errors="backslashreplace").decode()
+    assert os.fsdecode(b"a\xff") == "a\udcff"
+    assert wire.FileView(kind="link", size_bytes=0, mode=0, uid=0, gid=0, target="a\udcff").target == "a\\xff"
 
 
 def test_an_answer_without_a_field_is_a_bad_answer() -> None:
