@@ -6,7 +6,9 @@ docs/configuration.md (tested).
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import shutil
 import tomllib
 from collections.abc import Mapping
@@ -18,6 +20,10 @@ from wye.errors import BadRequest
 
 DEFAULT_FILE = Path("/etc/wye/wye.toml")
 _GIB = 1 << 30
+_LOG_LEVELS = ("debug", "info", "warning", "error")
+_FIRST_UID, _LAST_UID = 1 << 16, (1 << 32) - 2 - (1 << 16)
+"""The host's own users lie below, and the 65,536 ids of containers must end before the last uid."""
+_INSTANCE = re.compile(r"[a-z][a-z0-9]{0,5}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +43,7 @@ class Config:
     """host:port to listen on besides the Unix socket. Needs `token_file`."""
     token_file: Path | None = None
     instance: str = "wye"
-    """Prefix of network interfaces and the firewall table: 1 to 6 letters, one per daemon on a machine."""
+    """Prefix of network interfaces and the firewall table, one per daemon on a machine: `_INSTANCE`."""
     subnet: str = "10.89.0.0/16"
     uplinks: str = "100.80.0.0/12"
     port_first: int = 20000
@@ -99,9 +105,12 @@ def parse_size(text: str) -> int:
     body = text.strip().lower().removesuffix("ib").removesuffix("b")
     number, unit = (body[:-1], body[-1]) if body and body[-1] in units else (body, "")
     try:
-        return int(float(number) * units[unit])
-    except ValueError:
-        raise BadRequest(f"{text!r} is not a size", hint="for example 20GiB") from None
+        size = int(float(number) * units[unit])
+    except (ValueError, OverflowError):
+        size = -1
+    if size < 0:
+        raise BadRequest(f"{text!r} is not a size", hint="for example 20GiB")
+    return size
 
 
 def _apply(config: Config, values: Mapping[str, Any], where: str) -> Config:
@@ -130,8 +139,22 @@ def _convert(key: str, value: Any, kind: str, where: str) -> Any:
 def _check(config: Config) -> Config:
     if config.listen is not None and config.token_file is None:
         raise BadRequest("listen needs token_file: a TCP port without a token is open to everybody")
-    if not (config.instance.isalnum() and 1 <= len(config.instance) <= 6):
-        raise BadRequest(f"instance cannot be {config.instance!r}", hint="1 to 6 letters or digits")
-    if not config.port_first <= config.port_last <= 65535:
+    if config.listen is not None and re.fullmatch(r".+:\d{1,5}", config.listen) is None:
+        raise BadRequest(f"listen cannot be {config.listen!r}", hint="for example 127.0.0.1:7777")
+    if _INSTANCE.fullmatch(config.instance) is None:
+        raise BadRequest(
+            f"instance cannot be {config.instance!r}", hint="1 to 6 lower-case letters and digits, a letter first"
+        )
+    if not 1 <= config.port_first <= config.port_last <= 65535:
         raise BadRequest(f"ports from {config.port_first} to {config.port_last} are no range")
+    if not _FIRST_UID <= config.uid_base <= _LAST_UID:
+        raise BadRequest(f"uid_base cannot be {config.uid_base}", hint=f"{_FIRST_UID} to {_LAST_UID}, as 200000")
+    if config.log_level.lower() not in _LOG_LEVELS:
+        raise BadRequest(f"log_level cannot be {config.log_level!r}", hint=f"one of {', '.join(_LOG_LEVELS)}")
+    if config.collect_interval_s < 1 or config.warm_networks < 0:
+        raise BadRequest("collect_interval_s is 1 at least, and warm_networks 0")
+    try:
+        ipaddress.IPv4Network(config.subnet)
+    except ValueError as error:
+        raise BadRequest(f"subnet: {error}", hint="for example 10.89.0.0/16") from error
     return config

@@ -57,7 +57,8 @@ class HostDoors:
         self._selector = selectors.DefaultSelector()
         self._carriers = ThreadPoolExecutor(_CARRIERS, thread_name_prefix="door")
         self._knock: Knock | None = None
-        self._ended = threading.Event()
+        self._bell = socket.socketpair()
+        self._selector.register(self._bell[0], selectors.EVENT_READ, None)
         self._thread = threading.Thread(target=self._listen, name="doors", daemon=True)
 
     def serve(self, knock: Knock) -> None:
@@ -66,13 +67,15 @@ class HostDoors:
         self._thread.start()
 
     def close(self) -> None:
-        self._ended.set()
+        self._bell[1].close()
         if self._thread.is_alive():
             self._thread.join()
         with self._guard:
             for name in list(self._held):
                 self.release(name)
         self._carriers.shutdown(wait=False, cancel_futures=True)
+        self._selector.close()
+        self._bell[0].close()
 
     def hold(self, environment: EnvironmentName, doors: Sequence[Door]) -> dict[str, int]:
         with self._guard:
@@ -151,9 +154,11 @@ class HostDoors:
     # ------------------------------------------------------------ answering
 
     def _listen(self) -> None:
-        while not self._ended.is_set():
-            for key, _ in self._selector.select(0.5):
-                held: _Held = key.data
+        while True:
+            for key, _ in self._selector.select():
+                held: _Held | None = key.data
+                if held is None:
+                    return
                 try:
                     connection, _ = held.socket.accept()
                 except OSError:

@@ -10,6 +10,8 @@ from wye.model import Health, Healthcheck, Restart, RestartPolicy
 
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 60.0
+_DOUBLINGS = 40
+"""Beyond that every delay is the longest, and numbers would grow out of bounds in a service that never gets well."""
 STABLE_AFTER_S = 10.0
 
 _FIRST_PROBE_S = 0.05
@@ -29,7 +31,7 @@ def delay_before_restart(restart: Restart, *, exit_code: int | None, restarts: i
     if restart.max_retries is not None and restarts >= restart.max_retries:
         return None
     first = restart.delay_s if restart.delay_s is not None else _FIRST_DELAY_S
-    return float(min(first * 2**restarts, _LONGEST_DELAY_S))
+    return float(min(first * 2 ** min(restarts, _DOUBLINGS), max(first, _LONGEST_DELAY_S)))
 
 
 def next_probe(check: Healthcheck, *, health: Health, probes: int, awaited: bool) -> float:
@@ -39,7 +41,7 @@ def next_probe(check: Healthcheck, *, health: Health, probes: int, awaited: bool
         return check.interval_s
     longest = min(check.start_interval_s, check.interval_s) if check.start_period_s else check.interval_s
     first = _FIRST_PROBE_S if awaited else UNHURRIED_S
-    return float(min(first * 1.5**probes, longest))
+    return float(min(first * 1.5 ** min(probes, _DOUBLINGS), longest))
 
 
 def health_after_failure(

@@ -12,6 +12,7 @@ import logging
 import os
 import selectors
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -50,12 +51,13 @@ class _Watched:
     probes: int = 0
     failures: int = 0
     failing_since: float = 0.0
-    awaited: int = 0
-    """How many wait for it to become healthy."""
     probe_number: int = 0
     """Of the planned probe that counts; an earlier plan is void."""
     restarts: int = 0
     """Since it last ran stably; `status.restarts` counts all."""
+
+
+_Act = Callable[[_Watched], None]
 
 
 class ThreadSupervisor:
@@ -66,7 +68,9 @@ class ThreadSupervisor:
         self._restart: Restarter | None = None
         self._watched: dict[str, _Watched] = {}
         self._changed = threading.Condition()
-        self._moments: list[tuple[float, int, str, Callable[[str], None]]] = []
+        self._awaited: Counter[str] = Counter()
+        """How many wait for a container to become healthy, by id: they wait on through a restart."""
+        self._moments: list[tuple[float, int, _Watched, _Act]] = []
         self._numbers = itertools.count()
         self._selector = selectors.DefaultSelector()
         self._bell_read, self._bell_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -87,6 +91,9 @@ class ThreadSupervisor:
         if self._thread.is_alive():
             self._thread.join()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        with self._changed:
+            for container_id in list(self._watched):
+                self._drop(container_id)
 
     # ------------------------------------------------------------ what the engine calls
 
@@ -113,11 +120,12 @@ class ThreadSupervisor:
             if alive:
                 watched.descriptor = self._runtime.exit_descriptor(container.id)
                 if watched.descriptor is None:  # it has ended since
-                    self._at(0.0, container.id, self._note_end)
+                    self._at(0.0, watched, self._note_end)
                 else:
                     self._selector.register(watched.descriptor, selectors.EVENT_READ, container.id)
                 if checked is not None:
-                    self._plan_probe(watched, min(restarts.UNHURRIED_S, checked.interval_s))
+                    awaited = self._awaited[container.id] > 0
+                    self._plan_probe(watched, 0.0 if awaited else min(restarts.UNHURRIED_S, checked.interval_s))
             self._changed.notify_all()
         self._ring()
 
@@ -153,14 +161,16 @@ class ThreadSupervisor:
 
         with self._changed:
             watched = self._watched.get(container_id)
-            if watched is not None and condition is Condition.HEALTHY and watched.status.health is Health.STARTING:
-                watched.awaited += 1
-                if watched.awaited == 1:
+            for_health = condition is Condition.HEALTHY
+            if for_health:
+                self._awaited[container_id] += 1
+                if watched is not None and watched.status.health is Health.STARTING:
                     self._plan_probe(watched, 0.0)
                     self._ring()
             self._changed.wait_for(decided, timeout_s)
-            if watched is not None:
-                watched.awaited = max(0, watched.awaited - 1)
+            if for_health:
+                self._awaited[container_id] -= 1
+                self._awaited += Counter()  # those that nobody waits for any more go
             return self.status(container_id)
 
     # ------------------------------------------------------------ the watching thread
@@ -185,7 +195,7 @@ class ThreadSupervisor:
             if watched is None or watched.descriptor != descriptor:
                 return
             self._close_descriptor(watched)
-        self._submit(self._note_end, container_id)
+        self._submit(self._note_end, watched)
 
     def _due(self) -> None:
         now = self._host.monotonic()
@@ -193,30 +203,30 @@ class ThreadSupervisor:
             with self._changed:
                 if not self._moments or self._moments[0][0] > now:
                     return
-                _, _, container_id, act = heapq.heappop(self._moments)
-                if container_id not in self._watched:
+                _, _, watched, act = heapq.heappop(self._moments)
+                if not self._is_current(watched):
                     continue
-            self._submit(act, container_id)
+            self._submit(act, watched)
 
-    def _submit(self, act: Callable[[str], None], container_id: str) -> None:
+    def _submit(self, act: _Act, watched: _Watched) -> None:
         def guarded() -> None:
             try:
-                act(container_id)
+                act(watched)
             except WyeError as error:
-                logger.warning("supervise %s: %s", container_id, error.message)
+                logger.warning("supervise %s: %s", watched.container.id, error.message)
             except Exception:
-                logger.exception("supervise %s", container_id)
+                logger.exception("supervise %s", watched.container.id)
 
         if not self._ended:
             self._pool.submit(guarded)
 
     # ------------------------------------------------------------ ends and restarts
 
-    def _note_end(self, container_id: str) -> None:
+    def _note_end(self, watched: _Watched) -> None:
+        container_id = watched.container.id
         found = self._runtime.wait(container_id, 5.0) or self._runtime.container(container_id)
         with self._changed:
-            watched = self._watched.get(container_id)
-            if watched is None:
+            if not self._is_current(watched):
                 return
             self._close_descriptor(watched)
             code = found.exit_code if found is not None else None
@@ -247,16 +257,15 @@ class ThreadSupervisor:
         if delay is not None:
             watched.restarts += 1
             watched.status = replace(watched.status, state=State.RESTARTING, restarts=watched.status.restarts + 1)
-            self._at(delay, watched.container.id, self._start_again)
+            self._at(delay, watched, self._start_again)
 
-    def _start_again(self, container_id: str) -> None:
-        watched = self._watched.get(container_id)
-        if watched is None or self._restart is None or watched.status.state is not State.RESTARTING:
+    def _start_again(self, watched: _Watched) -> None:
+        if self._restart is None or not self._is_current(watched) or watched.status.state is not State.RESTARTING:
             return
         try:
             self._restart(watched.environment, watched.container)
         except WyeError as error:
-            self.failed(watched.environment, container_id, watched.service, error.message)
+            self.failed(watched.environment, watched.container.id, watched.service, error.message)
 
     # ------------------------------------------------------------ health
 
@@ -264,20 +273,19 @@ class ThreadSupervisor:
         watched.probe_number += 1
         number = watched.probe_number
 
-        def probe(container_id: str) -> None:
+        def probe(_: _Watched) -> None:
             if watched.probe_number == number:
-                self._probe(container_id)
+                self._probe(watched)
 
-        self._at(delay_s, watched.container.id, probe)
+        self._at(delay_s, watched, probe)
 
-    def _probe(self, container_id: str) -> None:
-        watched = self._watched.get(container_id)
-        if watched is None or watched.healthcheck is None or watched.status.state is not State.RUNNING:
-            return
+    def _probe(self, watched: _Watched) -> None:
         check, container = watched.healthcheck, watched.container
-        code, output = self._runtime.check(container_id, check.test, check.timeout_s)
+        if check is None or not self._is_current(watched) or watched.status.state is not State.RUNNING:
+            return
+        code, output = self._runtime.check(container.id, check.test, check.timeout_s)
         with self._changed:
-            if self._watched.get(container_id) is not watched or watched.status.state is not State.RUNNING:
+            if not self._is_current(watched) or watched.status.state is not State.RUNNING:
                 return
             watched.probes += 1
             before = watched.status.health
@@ -287,7 +295,7 @@ class ThreadSupervisor:
             else:
                 health, reason = self._after_failure(watched, check), output.strip()[:200]
             watched.status = replace(watched.status, health=health, reason=reason)
-            awaited = watched.awaited > 0
+            awaited = self._awaited[container.id] > 0
             delay = restarts.next_probe(check, health=health, probes=watched.probes, awaited=awaited)
             self._plan_probe(watched, delay)
             if health is not before:
@@ -321,8 +329,12 @@ class ThreadSupervisor:
 
     # ------------------------------------------------------------ small things, all with `_changed` held
 
-    def _at(self, delay_s: float, container_id: str, act: Callable[[str], None]) -> None:
-        heapq.heappush(self._moments, (self._host.monotonic() + delay_s, next(self._numbers), container_id, act))
+    def _at(self, delay_s: float, watched: _Watched, act: _Act) -> None:
+        heapq.heappush(self._moments, (self._host.monotonic() + delay_s, next(self._numbers), watched, act))
+
+    def _is_current(self, watched: _Watched) -> bool:
+        """Whether it is still this container that is watched, and not its successor by the same id."""
+        return self._watched.get(watched.container.id) is watched
 
     def _drop(self, container_id: str) -> _Watched | None:
         watched = self._watched.pop(container_id, None)

@@ -23,13 +23,12 @@ class Turns:
         """Holds `name`. Reentrant in a thread. Take several in sorted order."""
         depth = getattr(self._held, "depth", 0)
         with self._guard:
-            lock = self._locks.setdefault(name, threading.RLock())
             if depth == 0:
                 self._guard.wait_for(lambda: not self._quiet)
                 self._changing += 1
         self._held.depth = depth + 1
         try:
-            with lock:
+            with self._lock(name):
                 yield
         finally:
             self._held.depth = depth
@@ -37,6 +36,19 @@ class Turns:
                 with self._guard:
                     self._changing -= 1
                     self._guard.notify_all()
+
+    @contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        """Who waited for a lock that was forgotten meanwhile queues up again, at the one that others take now."""
+        while True:
+            with self._guard:
+                lock = self._locks.setdefault(name, threading.RLock())
+            with lock:
+                with self._guard:
+                    current = self._locks.get(name) is lock
+                if current:
+                    yield
+                    return
 
     @contextmanager
     def all(self) -> Iterator[None]:

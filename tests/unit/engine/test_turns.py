@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from wye.engine.turns import Turns
+
+SOON_S = 20.0
+NOT_YET_S = 0.05
+
+
+def begin(act: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=act, daemon=True)
+    thread.start()
+    return thread
+
+
+def hold(turns: Turns, name: str, entered: threading.Event, release: threading.Event | None = None) -> None:
+    with turns.one(name):
+        entered.set()
+        if release is not None:
+            release.wait(SOON_S)
+
+
+def test_one_name_one_at_a_time_and_names_apart() -> None:
+    turns, first, second, other, release = Turns(), *(threading.Event() for _ in range(4))
+    begin(lambda: hold(turns, "a", first, release))
+    assert first.wait(SOON_S)
+    waiter = begin(lambda: hold(turns, "a", second))
+    begin(lambda: hold(turns, "b", other))
+    assert other.wait(SOON_S)
+    assert not second.wait(NOT_YET_S)
+    release.set()
+    assert second.wait(SOON_S)
+    waiter.join(SOON_S)
+
+
+def test_a_thread_may_take_its_turn_twice() -> None:
+    turns, done = Turns(), threading.Event()
+
+    def twice() -> None:
+        with turns.one("a"), turns.one("a"), turns.one("b"):
+            done.set()
+
+    begin(twice)
+    assert done.wait(SOON_S)
+
+
+def test_an_error_gives_the_turn_back() -> None:
+    turns, done = Turns(), threading.Event()
+
+    def fails() -> None:
+        try:
+            with turns.one("a"):
+                raise ValueError
+        except ValueError:
+            pass
+
+    begin(fails).join(SOON_S)
+    begin(lambda: hold(turns, "a", done))
+    assert done.wait(SOON_S)
+    with turns.all():
+        pass
+
+
+def test_all_waits_for_those_who_change_and_keeps_others_out() -> None:
+    turns, changing, release, quiet, over, late = Turns(), *(threading.Event() for _ in range(5))
+    begin(lambda: hold(turns, "a", changing, release))
+    assert changing.wait(SOON_S)
+
+    def everything() -> None:
+        with turns.all():
+            quiet.set()
+            over.wait(SOON_S)
+
+    begin(everything)
+    begin(lambda: None).join()
+    assert not quiet.wait(NOT_YET_S)
+    release.set()
+    assert quiet.wait(SOON_S)
+    begin(lambda: hold(turns, "b", late))
+    assert not late.wait(NOT_YET_S)
+    over.set()
+    assert late.wait(SOON_S)
+
+
+def test_who_waited_for_a_forgotten_name_queues_up_with_the_others() -> None:
+    turns, holds, forgotten, waits = Turns(), *(threading.Event() for _ in range(3))
+    inside, most = [0], [0]
+    guard = threading.Lock()
+
+    def first() -> None:
+        with turns.one("a"):
+            holds.set()
+            waits.wait(SOON_S)
+            turns.forget("a")
+            forgotten.set()
+
+    def counted() -> None:
+        with turns.one("a"):
+            with guard:
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+            threading.Event().wait(NOT_YET_S)
+            with guard:
+                inside[0] -= 1
+
+    begin(first)
+    assert holds.wait(SOON_S)
+    waiter = begin(counted)
+    # The waiter has no way to say that it waits; if it comes late, the test is merely an easier one.
+    threading.Event().wait(NOT_YET_S)
+    waits.set()
+    assert forgotten.wait(SOON_S)
+    later = begin(counted)
+    waiter.join(SOON_S)
+    later.join(SOON_S)
+    assert most == [1]
