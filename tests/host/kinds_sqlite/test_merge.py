@@ -342,7 +342,7 @@ def test_writers_go_on_during_the_merge_and_lose_nothing(three: Three, mode: str
     three.run("base", f"INSERT INTO t {numbers} SELECT i, 0, 0 FROM n")
     three.copy()
     three.run("theirs", "UPDATE t SET yours = 1")
-    counts, merged_at = [0], threading.Event()
+    counts, started, merged_at = [0], threading.Event(), threading.Event()
     with application(three, "write") as process:
         assert process.stdin
         assert process.stdout
@@ -351,12 +351,14 @@ def test_writers_go_on_during_the_merge_and_lose_nothing(three: Three, mode: str
             after = 0
             while after < 20:
                 counts[0] = int(process.stdout.readline())
+                started.set()
                 after += merged_at.is_set()
                 process.stdin.write("go on\n" if after < 20 else "stop\n")
                 process.stdin.flush()
 
         driver = threading.Thread(target=drive)
         driver.start()
+        assert started.wait(30)
         conflicts = three.merge(busy_s=60)
         merged_at.set()
         driver.join()
