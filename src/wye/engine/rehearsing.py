@@ -35,7 +35,7 @@ def rehearse(
                 continue
             report(Progress(step="rehearse", subject=each.store.place))
             found += _try(engine, proposal, each, resolutions)
-    outcome.conflicts = tuple(dict.fromkeys(found))
+    outcome.conflicts = tuple({each.id: each for each in found}.values())
     outcome.rehearsed = True
     wanted = checking.checks_of(proposal.spec, checks)
     if wanted and not found:
