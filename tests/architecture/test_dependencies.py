@@ -1,0 +1,38 @@
+"""What is installed with wye is what it imports: no more, and nothing that only a developer's machine has."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def imported() -> set[str]:
+    """Distributions, by the names that PyPI knows them by."""
+    found = set()
+    for path in (ROOT / "src" / "wye").rglob("*.py"):
+        if path.is_relative_to(ROOT / "src" / "wye" / "testing"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add((node.module or "").split(".")[0])
+    places = packages_distributions()
+    return {places[name][0].lower() for name in found - set(sys.stdlib_module_names) - {"wye"}}
+
+
+def test_dependencies_are_what_is_imported() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[\[><=!~ ]", line)[0].lower() for line in project["dependencies"]}
+    assert declared == imported()
+
+
+def test_the_lock_holds_them() -> None:
+    locked = set(re.findall(r"^([a-z0-9._-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    assert imported() <= locked
