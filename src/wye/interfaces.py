@@ -537,6 +537,8 @@ class Endpoint(Protocol):
 
     env: Mapping[str, str]
     """The variables it was started with."""
+    argv: Sequence[str]
+    """The command it was started with."""
     root: Path
     """Its volume's root on the host; below it everything is hostile."""
 
@@ -666,6 +668,13 @@ class ServerKind(Kind, Protocol):
     `read` and `apply` raise Refused (a CheckFailed that carries the complete list of conflicts); then nothing has
     changed.
     """
+
+    reads_live: bool
+    """Whether `read` copes with a server that others write to. If not, it gets one over a snapshot."""
+
+    def settle(self, server: Endpoint) -> None:
+        """Has a live server put into its files what only its memory holds, before a snapshot of it is taken."""
+        ...
 
     def throwaway_argv(self, root: Path, *, durable: bool) -> tuple[str, ...]:
         """How to start a server over a copy of the volume at `root` that acts on nothing outside: appended to the

@@ -33,7 +33,7 @@ from wye.host import Host
 from wye.interfaces import Finding, silent
 from wye.kinds.files.kind import Files
 from wye.kinds.postgres.kind import PostgresKind
-from wye.kinds.redis.volume import RedisVolume
+from wye.kinds.redis.kind import RedisKind
 from wye.model import EnvironmentName, Verb
 from wye.store.ledger import Ledger
 from wye.store.sqlite import SqliteStore
@@ -127,7 +127,7 @@ def build(config: Config, host: Host) -> Daemon:
         doors=doors,
         supervisor=supervisor,
         files=Files(host, uid_base=config.uid_base),
-        kinds=(PostgresKind(host), RedisVolume(host)),
+        kinds=(PostgresKind(host), RedisKind(host)),
         probes=(
             ("pool", lambda: _findings("pool", volumes.findings(), "snapshots, usage and limits work")),
             ("containers", runtime.diagnose),

@@ -6,7 +6,8 @@ files by what the file system says has changed. A side that was made only for lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ from wye.interfaces import Bytes, Changes, Endpoint, PathChange, Terms
 from wye.merge.conflict import Conflict, conflict_to_json
 from wye.merge.refused import Refused
 from wye.model import Environment, Image, RevisionId, SnapshotId, Spec, replica_names
+
+_READERS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class StoreChanges:
 @contextmanager
 def frozen(engine: Engine, environment: Environment, *, label: str = "") -> Iterator[Side]:
     """The environment as it is now, in a snapshot that goes away again."""
+    settle(engine, environment)
     snapshot = new_snapshot_id()
     engine.host.at("compare:snapshot")
     engine.volumes.snapshot(environment.id, snapshot)
@@ -56,6 +60,14 @@ def frozen(engine: Engine, environment: Environment, *, label: str = "") -> Iter
         yield Side(label or environment.name, environment, environment.revision, snapshot, spec, environment.images)
     finally:
         engine.volumes.delete_snapshot(snapshot)
+
+
+def settle(engine: Engine, environment: Environment) -> None:
+    """Has servers write down what only their memory holds, where their kind needs that."""
+    spec = records.spec_of(engine, environment)
+    for store in servers.find_stores(engine, engine.volumes.environment_path(environment.id), spec):
+        if is_live(engine, environment, store):
+            store.kind.settle(servers.live(engine, environment, store))
 
 
 def at_revision(engine: Engine, environment: Environment, revision: str) -> Side:
@@ -101,27 +113,42 @@ def stores_of(engine: Engine, side: Side, services: Collection[str] | None = Non
     return [store for store in found if services is None or store.service.name in services]
 
 
-def read_store(engine: Engine, base: Side, theirs: Side, store: Store, *, live: bool) -> StoreChanges:
-    """What happened in one database between two sides. `live`: theirs is an environment that is awake, read through its
-    own server as it is now; otherwise through a throwaway over its snapshot."""
-    with ExitStack() as stack:
-        began = stack.enter_context(
-            servers.throwaway(engine, base.environment, base.spec, base.images, base.snapshot, store)
+def read_stores(
+    engine: Engine, held: ExitStack, base: Side, theirs: Side, stores: Sequence[Store], *, live: bool
+) -> list[StoreChanges]:
+    """What happened in databases between two sides, several read at a time. `live`: theirs is an environment; one that
+    is awake is read through its own servers, where the kind copes with others writing. The servers that were started
+    for this stay up until `held` is closed: some changes take values from them."""
+
+    def read(store: Store, own: ExitStack) -> StoreChanges:
+        is_own = live and store.kind.reads_live and is_live(engine, theirs.environment, store)
+        return _read_store(engine, own, base, theirs, store, live=is_own)
+
+    owns = [held.enter_context(ExitStack()) for _ in stores]
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="read") as pool:
+        return list(pool.map(read, stores, owns))
+
+
+def _read_store(
+    engine: Engine, stack: ExitStack, base: Side, theirs: Side, store: Store, *, live: bool
+) -> StoreChanges:
+    began = stack.enter_context(
+        servers.throwaway(engine, base.environment, base.spec, base.images, base.snapshot, store)
+    )
+    environment = theirs.environment
+    if live:
+        other: Endpoint = servers.live(engine, environment, store)
+    else:
+        thrown = stack.enter_context(
+            servers.throwaway(engine, environment, theirs.spec, theirs.images, theirs.snapshot, store)
         )
-        environment = theirs.environment
-        if live:
-            other: Endpoint = servers.live(engine, environment, store)
-        else:
-            thrown = stack.enter_context(
-                servers.throwaway(engine, environment, theirs.spec, theirs.images, theirs.snapshot, store)
-            )
-            other, environment = thrown.endpoint, thrown.environment
-        freeze = _freezer(engine, stack, base, environment, store)
-        try:
-            changes = store.kind.read(began.endpoint, other, freeze, place=store.place, settings=terms(theirs.spec))
-        except Refused as error:
-            return StoreChanges(store, None, tuple(error.conflicts))
-        return StoreChanges(store, changes)
+        other, environment = thrown.endpoint, thrown.environment
+    freeze = _freezer(engine, stack, base, environment, store)
+    try:
+        changes = store.kind.read(began.endpoint, other, freeze, place=store.place, settings=terms(theirs.spec))
+    except Refused as error:
+        return StoreChanges(store, None, tuple(error.conflicts))
+    return StoreChanges(store, changes)
 
 
 def _freezer(

@@ -8,19 +8,15 @@ from the fork and are hostile.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from wye.engine import comparing, records, spec_diff
 from wye.engine.comparing import Side, StoreChanges
 from wye.engine.context import Engine, environment_name
-from wye.engine.servers import Store
 from wye.engine.views import DiffResult, FileChange, FileView, PlaceChange, StoreChange
 from wye.errors import NotFound
 from wye.interfaces import FileDelta, PathChange
 from wye.model import Environment, EnvironmentName, is_name
-
-_READERS = 4
 
 
 def diff(
@@ -40,15 +36,16 @@ def diff(
     files. `offset` and `limit` page through files, and through the rows of each database. Raises NotFound.
     """
     named = environment_name(name)
-    with engine.changing(named):
+    with engine.changing(named), ExitStack() as held:
         environment = records.require(engine, named).environment
         with _base(engine, environment, against) as base, comparing.frozen(engine, environment) as theirs:
             stores = comparing.stores_of(engine, theirs)
             if service is not None:
                 _check_service(theirs, service)
                 stores = [store for store in stores if store.service.name == service]
-            read = _read_stores(engine, base, theirs, stores) if rows else []
+            read = comparing.read_stores(engine, held, base, theirs, stores, live=True) if rows else []
             kept = [each.store for each in read]
+            told_stores = tuple(_store_change(each, offset, limit) for each in read if each.changes or each.refused)
             changes = comparing.file_changes(engine, base, theirs, kept)
             told = [] if rows else _places(engine, theirs, changes)
             changes = _files_only(engine, theirs, changes, service)
@@ -61,7 +58,7 @@ def diff(
         places=tuple(told),
         files=tuple(_file_change(delta, with_text=text) for delta in deltas[offset : offset + limit]),
         total_files=len(deltas),
-        stores=tuple(_store_change(each, offset, limit) for each in read if each.changes or each.refused),
+        stores=told_stores,
     )
 
 
@@ -92,19 +89,6 @@ def _base(engine: Engine, environment: Environment, against: str | None) -> Iter
 def _check_service(side: Side, service: str) -> None:
     if service not in side.spec.services:
         raise NotFound(f"there is no service {service!r}", hint=f"there are: {', '.join(sorted(side.spec.services))}")
-
-
-def _read_stores(engine: Engine, base: Side, theirs: Side, stores: list[Store]) -> list[StoreChanges]:
-    """Several at a time; each takes its own instant of the environment."""
-    with ThreadPoolExecutor(_READERS, thread_name_prefix="diff") as pool:
-        return list(
-            pool.map(
-                lambda store: comparing.read_store(
-                    engine, base, theirs, store, live=comparing.is_live(engine, theirs.environment, store)
-                ),
-                stores,
-            )
-        )
 
 
 def _places(engine: Engine, theirs: Side, changes: list[PathChange]) -> list[PlaceChange]:

@@ -7,7 +7,7 @@ made since stay; files by their journal; services by starting them as they were.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -213,10 +213,12 @@ def _undo_stores(landing: _Landing) -> None:
     engine, environment = landing.engine, landing.before.environment
     ours = landing.proposal.ours
     kept = comparing.at_revision(engine, environment, environment.revision)
-    with comparing.frozen(engine, environment) as after:
+    with ExitStack() as held, comparing.frozen(engine, environment) as after:
         base = Side(after.label, environment, after.revision, after.snapshot, ours.spec, ours.images)
-        for each in landing.stores:
-            back = comparing.read_store(engine, base, kept, each.store, live=False)
+        changed = [each.store for each in landing.stores]
+        for each, back in zip(
+            landing.stores, comparing.read_stores(engine, held, base, kept, changed, live=False), strict=True
+        ):
             if back.changes is None:
                 raise Refused(back.refused)
             with _server(landing, each) as target:

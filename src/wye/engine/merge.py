@@ -10,12 +10,12 @@ meanwhile, and nothing that the merge did not see is overwritten.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from wye.engine import comparing, landing, proposing, records, rehearsing
 from wye.engine.context import Engine, environment_name
 from wye.engine.outcome import Outcome
-from wye.engine.proposing import Proposal
 from wye.engine.timing import Steps
 from wye.engine.views import MergeResult
 from wye.errors import BadRequest, Conflict
@@ -41,15 +41,15 @@ def merge(
     target = _target(engine, source, into)
     first, second = sorted((source, target))
     outcome = Outcome(source, target, Steps(engine.host))
-    with engine.changing(first), engine.changing(second):
+    with engine.changing(first), engine.changing(second), ExitStack() as held:
         fork = records.require(engine, source).environment
         head = records.require(engine, target)
         base = comparing.base_of(engine, fork)
         with comparing.frozen(engine, fork) as theirs, comparing.frozen(engine, head.environment) as ours:
             report(Progress(step="read", subject=f"what {source} changed"))
             with outcome.steps("read changes"):
-                proposal = proposing.propose(engine, base, ours, theirs, resolutions or {}, live=True)
-            proposal, given = _settled(engine, proposal, resolutions or {})
+                proposal = proposing.propose(engine, held, base, ours, theirs, resolutions or {}, live=True)
+                proposal, given = proposing.settled(engine, held, proposal, resolutions or {}, live=True)
             rehearsing.rehearse(engine, proposal, given, checks, outcome, report)
             if not outcome.is_clean or rehearse_only:
                 return outcome.result()
@@ -81,12 +81,3 @@ def _target(engine: Engine, source: EnvironmentName, into: str | None) -> Enviro
     if other.project != fork.project:
         raise Conflict(f"{source!r} is of project {fork.project!r}, {target!r} of {other.project!r}")
     return target
-
-
-def _settled(engine: Engine, proposal: Proposal, resolutions: Mapping[str, Any]) -> tuple[Proposal, dict[str, Any]]:
-    """The proposal once more with the default resolution spelled out, if there is one."""
-    given = proposing.with_default(proposal.conflicts, resolutions)
-    if given == dict(resolutions):
-        return proposal, given
-    again = proposing.propose(engine, proposal.base, proposal.ours, proposal.theirs, given, live=True)
-    return again, given

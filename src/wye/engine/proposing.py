@@ -7,7 +7,7 @@ It is read once and then rehearsed, applied, or shown.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,6 @@ from wye.merge.conflict import Side as Chosen
 from wye.merge.spec import merge_spec
 from wye.model import Image, Service, Spec, replica_names
 
-_READERS = 4
 _UNMERGEABLE = ("mysql", "mariadb")
 
 
@@ -73,21 +72,20 @@ def _is_touched(service: Service, kind: str, name: str) -> bool:
 
 
 def propose(
-    engine: Engine, base: Side, ours: Side, theirs: Side, resolutions: Mapping[str, Any], *, live: bool
+    engine: Engine,
+    held: ExitStack,
+    base: Side,
+    ours: Side,
+    theirs: Side,
+    resolutions: Mapping[str, Any],
+    *,
+    live: bool,
 ) -> Proposal:
-    """Reads what theirs changed since base. `live`: theirs is an environment, read through its own servers if it is
-    awake. Raises Unsupported for a database that cannot be merged at all."""
+    """Reads what theirs changed since base. `live` and `held` as in `comparing.read_stores`. Raises Unsupported for a
+    database that cannot be merged at all."""
     _refuse_unknown_databases(theirs.spec)
     stores = comparing.stores_of(engine, theirs)
-    with ThreadPoolExecutor(_READERS, thread_name_prefix="merge") as pool:
-        read = list(
-            pool.map(
-                lambda store: comparing.read_store(
-                    engine, base, theirs, store, live=live and comparing.is_live(engine, theirs.environment, store)
-                ),
-                stores,
-            )
-        )
+    read = comparing.read_stores(engine, held, base, theirs, stores, live=live)
     paths = comparing.file_changes(engine, base, theirs, stores)
     given = {identity: value for identity, value in resolutions.items() if identity != "default"}
     files = engine.files.plan(
@@ -100,6 +98,17 @@ def propose(
     spec, images, spec_conflicts = _merge_specs(base, ours, theirs, given)
     unreadable = [conflict for each in read for conflict in each.refused]
     return Proposal(base, ours, theirs, spec, images, read, files, [*spec_conflicts, *unreadable, *files.conflicts])
+
+
+def settled(
+    engine: Engine, held: ExitStack, proposal: Proposal, resolutions: Mapping[str, Any], *, live: bool
+) -> tuple[Proposal, dict[str, Any]]:
+    """The proposal with the default resolution spelled out, if there is one, and the resolutions that it then has."""
+    given = with_default(proposal.conflicts, resolutions)
+    if given == dict(resolutions):
+        return proposal, given
+    again = propose(engine, held, proposal.base, proposal.ours, proposal.theirs, given, live=live)
+    return again, given
 
 
 def with_default(conflicts: Sequence[Conflict], resolutions: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ the target as it is now. Where somebody has changed the same thing since, that i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from wye.engine import comparing, landing, proposing, records, rehearsing
@@ -34,17 +35,15 @@ def revert(
     earlier = engine.ledger.get_entry(entry.previous).environment
     name = entry.environment.name
     outcome = Outcome(entry_id[:12], name, Steps(engine.host))
-    with engine.changing(name):
+    with engine.changing(name), ExitStack() as held:
         head = records.require(engine, name)
         after = comparing.at_revision(engine, head.environment, entry.environment.revision)
         before = comparing.at_revision(engine, head.environment, earlier.revision)
         with comparing.frozen(engine, head.environment) as ours:
             report(Progress(step="read", subject=f"what merge {entry_id[:12]} did"))
             with outcome.steps("read changes"):
-                proposal = proposing.propose(engine, after, ours, before, resolutions or {}, live=False)
-            given = proposing.with_default(proposal.conflicts, resolutions or {})
-            if given != dict(resolutions or {}):
-                proposal = proposing.propose(engine, after, ours, before, given, live=False)
+                proposal = proposing.propose(engine, held, after, ours, before, resolutions or {}, live=False)
+                proposal, given = proposing.settled(engine, held, proposal, resolutions or {}, live=False)
             rehearsing.rehearse(engine, proposal, given, (), outcome, report)
             if not outcome.is_clean or proposal.is_empty:
                 return outcome.result()

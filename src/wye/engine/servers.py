@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket as sockets
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,9 +66,12 @@ def _owner(spec: Spec, volume: str) -> Service | None:
 class RunningEndpoint:
     """Satisfies `interfaces.Endpoint`."""
 
-    def __init__(self, engine: Engine, container_id: str, env: Mapping[str, str], root: Path) -> None:
+    def __init__(
+        self, engine: Engine, container_id: str, env: Mapping[str, str], argv: Sequence[str], root: Path
+    ) -> None:
         self._engine, self._container_id = engine, container_id
         self.env = env
+        self.argv = argv
         self.root = root
 
     @contextlib.contextmanager
@@ -92,7 +95,7 @@ def live(engine: Engine, environment: Environment, store: Store) -> Endpoint:
     identity = apply.container_id(environment, str(store.service.name))
     env = {**environment.images[str(store.service.name)].config.environment, **store.service.environment}
     root = engine.volumes.environment_path(environment.id) / "volumes" / store.volume
-    endpoint = RunningEndpoint(engine, identity, env, root)
+    endpoint = RunningEndpoint(engine, identity, env, store.service.command or (), root)
     store.kind.await_ready(endpoint, _READY_S)
     return endpoint
 
@@ -156,7 +159,7 @@ def throwaway(
         )
         engine.host.at("throwaway:start")
         engine.runtime.start(wanted, root, engine.images.rootfs(images[name]))
-        endpoint = RunningEndpoint(engine, identity, wanted.env, volume)
+        endpoint = RunningEndpoint(engine, identity, wanted.env, argv, volume)
         store.kind.await_ready(endpoint, _READY_S)
         yield Throwaway(endpoint, temporary)
     finally:

@@ -7,6 +7,7 @@ fork's name in one compare-and-swap. What the fork was until then stays a revisi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +32,7 @@ def update(
     source = fork.source
     outcome = Outcome(source, named, Steps(engine.host))
     first, second = sorted((named, source))
-    with engine.changing(first), engine.changing(second):
+    with engine.changing(first), engine.changing(second), ExitStack() as held:
         head = records.require(engine, named)
         upstream = records.require(engine, source).environment
         fork = head.environment
@@ -43,10 +44,8 @@ def update(
             with comparing.frozen(engine, fork) as theirs:
                 with outcome.steps("read changes"):
                     report(Progress(step="read", subject=f"what {named} changed"))
-                    proposal = proposing.propose(engine, base, ours, theirs, resolutions or {}, live=True)
-                    given = proposing.with_default(proposal.conflicts, resolutions or {})
-                    if given != dict(resolutions or {}):
-                        proposal = proposing.propose(engine, base, ours, theirs, given, live=True)
+                    proposal = proposing.propose(engine, held, base, ours, theirs, resolutions or {}, live=True)
+                    proposal, given = proposing.settled(engine, held, proposal, resolutions or {}, live=True)
                 rehearsing.rehearse(engine, proposal, given, (), outcome, report)
                 if outcome.is_clean:
                     with outcome.steps("make the new fork"):

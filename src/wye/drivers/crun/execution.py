@@ -197,9 +197,10 @@ def _with_pipes(
 ) -> CrunProcess:
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
         # Never /dev/null: crun gives its standard streams to the container's root.
-        child_in, stdin = _pipe(theirs, ours)
+        child_in, ours_in = _pipe(theirs, ours)
+        stdin: int | None = ours_in
         if one_output:
-            os.close(stdin)
+            os.close(ours_in)
             ours.pop_all()
             stdin = None
         stdout, child_out = _pipe(ours, theirs)

@@ -85,6 +85,11 @@ class PostgresChanges:
 class PostgresKind(PostgresVolume):
     """Satisfies `interfaces.ServerKind`."""
 
+    reads_live = True
+
+    def settle(self, server: Endpoint) -> None:
+        """Every committed row is in the WAL, which is in the snapshot."""
+
     def throwaway_argv(self, root: Path, *, durable: bool) -> tuple[str, ...]:
         data = find_data(self._host, root)
         if data is None:

@@ -1,0 +1,145 @@
+"""Redis and Valkey as the engine knows them: this room's parts behind `interfaces.ServerKind`.
+
+Two servers that nobody writes to are compared, both over snapshots; they stay up until the merge is over, because a
+plan is made against the target as it is at that moment and takes the values from them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from wye.errors import InvariantError, Unavailable, WyeError
+from wye.host import Host
+from wye.interfaces import Applied, Changes, Endpoint, PathChange, Terms
+from wye.kinds.redis import apply as merging
+from wye.kinds.redis.aof import candidates
+from wye.kinds.redis.changes import RedisChanges, changes, page, stat
+from wye.kinds.redis.connection import Client, ConnectionLost, require_supported
+from wye.kinds.redis.plan import plan
+from wye.kinds.redis.server import settings, settle
+from wye.kinds.redis.volume import RedisVolume
+from wye.merge.conflict import Decisions, resolution_from_json
+from wye.merge.refused import Refused
+
+_PORT = 6379
+_POLL_S = 0.003
+_PASSWORDS = ("REDIS_PASSWORD", "VALKEY_PASSWORD")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyChanges:
+    """Satisfies `interfaces.Changes`. Usable as long as the two servers are up."""
+
+    place: str
+    found: RedisChanges
+    base: Client
+    theirs: Client
+    kind: str = "redis"
+
+    def __bool__(self) -> bool:
+        return bool(self.found.keys) or self.found.functions_differ
+
+    def stat(self) -> dict[str, Any]:
+        return dict(stat(self.found))
+
+    def page(self, offset: int, limit: int) -> dict[str, Any]:
+        return {"keys": page(self.base, self.theirs, self.found, offset=offset, limit=limit)}
+
+    def to_json(self) -> bytes:
+        return msgspec.json.encode(self.stat())
+
+
+class RedisKind(RedisVolume):
+    """Satisfies `interfaces.ServerKind`."""
+
+    reads_live = False
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        self._host = host
+
+    def throwaway_argv(self, root: Path, *, durable: bool) -> tuple[str, ...]:
+        return ("redis-server", *settings(self._host, root))
+
+    def await_ready(self, server: Endpoint, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            client = self._client(server)
+            try:
+                if client.execute("PING") == b"PONG":
+                    return
+            except WyeError as error:  # nobody listens yet, or it is loading
+                if time.monotonic() > deadline:
+                    raise Unavailable(f"redis does not answer after {timeout_s:g} s: {error.message}") from error
+            finally:
+                client.close()
+            time.sleep(_POLL_S)
+
+    def settle(self, server: Endpoint) -> None:
+        client = self._client(server)
+        try:
+            settle(client)
+        finally:
+            client.close()
+
+    def prepare_fork(self, server: Endpoint) -> None:
+        """A fork's Redis needs nothing: what it writes from now on is told by its own file."""
+
+    def read(
+        self, base: Endpoint, theirs: Endpoint, freeze: Callable[[], list[PathChange]], *, place: str, settings: Terms
+    ) -> Changes:
+        before, after = self._client(base), self._client(theirs)
+        for client in (before, after):
+            require_supported(client)
+        touched = candidates(self._host, base.root, theirs.root, after)
+        return KeyChanges(place, changes(before, after, touched), before, after)
+
+    def apply(self, target: Endpoint, changes: Changes, terms: Terms) -> Applied:
+        if not isinstance(changes, KeyChanges):
+            raise InvariantError(f"{changes.kind} changes given to redis")
+        decisions = Decisions({key: resolution_from_json(value) for key, value in terms.resolutions.items()})
+        client = self._client(target)
+        try:
+            began = time.monotonic()
+            by_field = frozenset(str(name) for name in terms.settings.get("fields", ()))
+            planned = plan(
+                changes.place,
+                changes.base,
+                client,
+                changes.theirs,
+                changes.found,
+                decisions,
+                lambda key: key.decode(errors="surrogateescape") in by_field,
+            )
+            if planned.conflicts:
+                raise Refused(planned.conflicts)
+            if not terms.dry_run:
+                try:
+                    merging.apply(changes.place, client, planned)
+                except ConnectionLost:
+                    client.close()
+                    client = self._client(target)
+                    if not merging.is_applied(client, planned):
+                        raise
+            return Applied(seconds={"keys": time.monotonic() - began}, items=len(planned.writes))
+        finally:
+            client.close()
+
+    def _client(self, server: Endpoint) -> Client:
+        return Client(self._host, lambda: server.dial(_PORT), password=_password(server))
+
+
+def _password(server: Endpoint) -> str | None:
+    """As the service was told: on its command line, or in the variables that images know."""
+    argv: Sequence[str] = server.argv
+    for word, value in pairwise(argv):
+        if word == "--requirepass":
+            return value or None
+    return next((server.env[name] for name in _PASSWORDS if server.env.get(name)), None)
