@@ -22,6 +22,7 @@ from wye.errors import CheckFailed
 
 _VALUE_CHARACTERS = 40
 _DETAIL_CHARACTERS = 200
+_PART, _WHOLE = ": ", "apply"
 _OUTPUT_LINES = 100
 """Of a failed check. `--json` has all."""
 
@@ -33,8 +34,10 @@ class _Changes(wire.View):
 
 
 class _Evidence(wire.View):
-    """What is known of what an entry keeps of its merge."""
+    """What is known of what an entry keeps of its merge. The entry itself tells `source` and `into`."""
 
+    source: str = ""
+    into: str = ""
     changes: _Changes = _Changes()
     checks: tuple[wire.CheckView, ...] = ()
     applied: dict[str, int] = Field(default_factory=dict)
@@ -46,7 +49,7 @@ def finish(session: Session, result: wire.MergeResult, verb: str, retry: str, *,
     """Shows it and exits as it ended. `verb`: "merge"; `retry`: the command line that `--resolve FILE` is added to."""
     session.show(result, lambda: page(*lines(result, verb, rehearsal=rehearsal)))
     if not session.json:
-        for line in advice(result, retry):
+        for line in advice(result, verb, retry):
             note(line)
     if refused(result):
         raise typer.Exit(CheckFailed.exit_code)
@@ -78,9 +81,7 @@ def ending(result: wire.MergeResult, verb: str, *, rehearsal: bool = False) -> T
         subject = f"{verb} of {result.source} {'in' if verb == 'revert' else 'into'} {result.into}"
     if result.merged:
         entry = f": entry {words.short(result.entry)}" if result.entry else ""
-        return Text(
-            words.harmless(f"{subject} is done{entry}, in {words.duration(sum(result.steps.values()))}"), "green"
-        )
+        return Text(words.harmless(f"{subject} is done{entry}, in {words.duration(total(result.steps))}"), "green")
     reasons = []
     if result.conflicts:
         reasons.append(words.count(len(result.conflicts), "conflict"))
@@ -95,9 +96,9 @@ def ending(result: wire.MergeResult, verb: str, *, rehearsal: bool = False) -> T
     return Text(words.harmless(f"{subject}: there was nothing to do"))
 
 
-def advice(result: wire.MergeResult, retry: str) -> Iterator[str]:
+def advice(result: wire.MergeResult, verb: str, retry: str) -> Iterator[str]:
     """What to do next, if there is something."""
-    if result.merged and result.entry:
+    if result.merged and result.entry and verb != "update":
         yield f"hint: take it back with: wye revert {words.short(result.entry)}"
     if not result.conflicts:
         return
@@ -110,7 +111,7 @@ def advice(result: wire.MergeResult, retry: str) -> Iterator[str]:
             yield f"    {conflict.id}: {example}"
         yield "    default: ours        # for all others"
         yield f"  and then: {retry} --resolve resolve.yaml"
-        if retry.startswith("wye merge"):
+        if verb == "merge":
             listing = retry.replace("merge", "conflicts", 1)
             yield f"  or have a file written to fill in: {listing} --template resolve.yaml"
 
@@ -120,7 +121,8 @@ def _examples(conflicts: Sequence[wire.ConflictView]) -> list[str]:
     wanted = {"theirs": "theirs", "value": "{value: ...}", "ours": "ours"}
     found: list[str] = []
     for conflict in conflicts[: len(wanted)]:
-        possible = [side for side in wanted if side in conflict.choices] or list(conflict.choices)
+        sides = [side for side in wanted if side in conflict.choices and (side != "value" or conflict.column)]
+        possible = sides or list(conflict.choices)
         side = possible[len(found) % len(possible)]
         found.append(wanted.get(side, words.harmless(side)))
     return found
@@ -155,8 +157,17 @@ def _values(conflict: wire.ConflictView) -> tuple[str, str, str]:
     sides = (conflict.base, conflict.ours, conflict.theirs)
     if sides == (None, None, None):
         return "", "", ""
-    base, ours, theirs = (resolutions.shown(side, _VALUE_CHARACTERS) for side in sides)
+    base, ours, theirs = (resolutions.shown(side, _VALUE_CHARACTERS) for side in _differing(sides))
     return base, ours, theirs
+
+
+def _differing(sides: Sequence[Any]) -> list[Any]:
+    """Of rows and of states, what is not the same on all sides that have one: the rest is in the template."""
+    mappings = [side for side in sides if isinstance(side, dict)]
+    kept = {key for side in mappings for key in side if any(other.get(key) != side[key] for other in mappings)}
+    if not kept:
+        return list(sides)
+    return [{k: v for k, v in side.items() if k in kept} if isinstance(side, dict) else side for side in sides]
 
 
 def check_lines(checks: Sequence[wire.CheckView], *, all_output: bool) -> Iterator[Shown]:
@@ -189,7 +200,19 @@ def _applied(applied: Mapping[str, int], restarted: Sequence[str]) -> Iterator[S
 
 
 def step_table(steps: Mapping[str, float]) -> Table:
-    return table(("STEP", "TIME"), ((step, words.duration(seconds)) for step, seconds in steps.items()))
+    """What applying consisted of ("postgres db: commit") is below it."""
+    rows: list[tuple[str, str]] = []
+    parts = [(f"  {step}", words.duration(seconds)) for step, seconds in steps.items() if _PART in step]
+    for step, seconds in steps.items():
+        if _PART not in step:
+            rows.append((step, words.duration(seconds)))
+        if step == _WHOLE:
+            rows += parts
+    return table(("STEP", "TIME"), rows if _WHOLE in steps else rows + parts)
+
+
+def total(steps: Mapping[str, float]) -> float:
+    return sum(seconds for step, seconds in steps.items() if _PART not in step)
 
 
 # ---------------------------------------------------------------- evidence

@@ -45,8 +45,8 @@ def lines(store: wire.StoreChange, *, sample: int | None = SAMPLE) -> Iterator[T
 def stat_lines(store: wire.StoreChange) -> Iterator[Text]:
     """What fits a screen."""
     named = store.place.split()
-    told = ((store.kind, store.kind), (store.service, f"service {store.service}"))
-    more = ", ".join(text for word, text in told if word and word not in named)
+    told = {store.kind: store.kind, store.service: f"service {store.service}"}
+    more = ", ".join(text for word, text in told.items() if word and word not in named)
     yield Text(words.harmless(f"{store.place} ({more})" if more else store.place), "bold")
     for refusal in store.refused:
         yield _refusal(refusal)
@@ -58,8 +58,8 @@ def stat_lines(store: wire.StoreChange) -> Iterator[Text]:
     if isinstance(databases, dict):
         known = True
         for number, counts in databases.items():
-            told = ", ".join(f"{counts[kind]:,} {kind}" for kind in _LETTERS if _number(counts, kind))
-            yield Text(words.harmless(f"  db{number}: keys: {told}"))
+            changed = ", ".join(f"{counts[kind]:,} {kind}" for kind in _LETTERS if _number(counts, kind))
+            yield Text(words.harmless(f"  db{number}: keys: {changed}"))
     if store.stat.get("functions_differ"):
         yield Text("  libraries of functions differ", "yellow")
     if store.stat and not known:

@@ -240,7 +240,9 @@ def test_a_merge(capsys: pytest.CaptureFixture[str]) -> None:
         "",
         "merge of fix-1 into production is done: entry aaaaaaaaaaaa, in 470 ms",
     ]
-    assert list(outcome.advice(merged, "wye merge fix-1")) == ["hint: take it back with: wye revert aaaaaaaaaaaa"]
+    assert list(outcome.advice(merged, "merge", "wye merge fix-1")) == [
+        "hint: take it back with: wye revert aaaaaaaaaaaa"
+    ]
     assert not outcome.refused(merged)
 
 
@@ -268,7 +270,7 @@ def test_conflicts_and_checks_that_failed(capsys: pytest.CaptureFixture[str]) ->
         "",
         "merge of fix-1 into production: 2 conflicts and 1 of 2 checks failed; production is as it was",
     ]
-    assert list(outcome.advice(refused, "wye merge fix-1")) == [
+    assert list(outcome.advice(refused, "merge", "wye merge fix-1")) == [
         "hint: what has no choices must be changed on one of the sides; then try again",
         "hint: write down what to take, a line for each, for example in resolve.yaml:",
         "    3f9c0a1b2c3d: theirs",
@@ -277,6 +279,26 @@ def test_conflicts_and_checks_that_failed(capsys: pytest.CaptureFixture[str]) ->
         "  or have a file written to fill in: wye conflicts fix-1 --template resolve.yaml",
     ]
     assert outcome.refused(refused)
+
+
+def test_the_parts_of_a_step_are_below_it_and_counted_once(capsys: pytest.CaptureFixture[str]) -> None:
+    steps = {"read changes": 0.07, "postgres db: write": 0.02, "postgres db: commit": 0.01, "apply": 0.04}
+    assert plain([outcome.step_table(steps)], capsys)[1:] == [
+        "read changes            70 ms",
+        "apply                   40 ms",
+        "  postgres db: write    20 ms",
+        "  postgres db: commit   10 ms",
+    ]
+    assert outcome.ending(result(merged=True, steps=steps), "merge").plain.endswith("in 110 ms")
+
+
+def test_of_rows_only_what_differs_is_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"id": "9", "status": "new", "total": "1"}
+    changed = conflict(column="", base=row, ours=None, theirs={**row, "status": "x"})
+    (_, shown) = plain([outcome.conflict_table([changed])], capsys)
+    assert '{"status": "new"}   null   {"status": "x"}' in shown
+    same = conflict(column="", base=None, ours=None, theirs={"id": "9"})
+    assert '{"id": "9"}' in plain([outcome.conflict_table([same])], capsys)[1]
 
 
 @pytest.mark.parametrize(
@@ -317,7 +339,6 @@ def test_evidence(capsys: pytest.CaptureFixture[str]) -> None:
         "approved": {"by": "a\x1bb"},
     }
     assert plain(outcome.evidence_lines(evidence), capsys) == [
-        "source       fix-1",
         'approved     {"by": "a\\u001bb"}',
         "",
         "postgres db",
