@@ -24,6 +24,15 @@ _LOG_LEVELS = ("debug", "info", "warning", "error")
 _FIRST_UID, _LAST_UID = 1 << 16, (1 << 32) - 2 - (1 << 16)
 """The host's own users lie below, and the 65,536 ids of containers must end before the last uid."""
 _INSTANCE = re.compile(r"[a-z][a-z0-9]{0,5}")
+_PRIVATE = tuple(
+    map(
+        ipaddress.IPv4Network,
+        ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "198.18.0.0/15"),
+    )
+)
+"""RFC 1918, what RFC 6598 sets aside between providers and their customers, and RFC 2544's for measurements."""
+_LARGEST, _SMALLEST = 8, 28
+"""Prefix lengths: from all of 10.0.0.0/8 to room for a dozen services."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,16 +74,19 @@ class Config:
 
 
 def load(environment: Mapping[str, str], file: Path | None = None) -> Config:
-    """Raises BadRequest, naming the option, for one that is unknown or of the wrong form."""
-    path = file or Path(environment.get("WYE_CONFIG", DEFAULT_FILE))
+    """Raises BadRequest, naming the option, for one that is unknown or of the wrong form.
+
+    A file that is asked for, by `file` or WYE_CONFIG, must be there; the default one need not."""
+    named = file or environment.get("WYE_CONFIG")
+    path = Path(named or DEFAULT_FILE)
     config = Config()
     if path.exists():
         try:
             config = _apply(config, tomllib.loads(path.read_text()), str(path))
         except tomllib.TOMLDecodeError as error:
             raise BadRequest(f"{path}: {error}") from error
-    elif file is not None:
-        raise BadRequest(f"there is no config file {path}")
+    elif named:
+        raise BadRequest(f"there is no config file {path}", hint="WYE_CONFIG names it; without one it is optional")
     known = {field.name for field in fields(Config)}
     variables = {
         key.removeprefix("WYE_").lower(): value
@@ -137,10 +149,30 @@ def _convert(key: str, value: Any, kind: str, where: str) -> Any:
 
 
 def _check(config: Config) -> Config:
-    if config.listen is not None and config.token_file is None:
+    for check in (_check_paths, _check_listening, _check_names_and_numbers, _check_networks):
+        check(config)
+    return config
+
+
+def _check_paths(config: Config) -> None:
+    """A daemon that was started elsewhere would otherwise look elsewhere."""
+    for key in ("root", "run", "log", "pool", "token_file"):
+        path = getattr(config, key)
+        if path is not None and not path.is_absolute():
+            raise BadRequest(f"{key} cannot be {str(path)!r}", hint="give an absolute path")
+
+
+def _check_listening(config: Config) -> None:
+    if config.listen is None:
+        return
+    if config.token_file is None:
         raise BadRequest("listen needs token_file: a TCP port without a token is open to everybody")
-    if config.listen is not None and re.fullmatch(r".+:\d{1,5}", config.listen) is None:
-        raise BadRequest(f"listen cannot be {config.listen!r}", hint="for example 127.0.0.1:7777")
+    found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s:\[\]]+):(\d{1,5})", config.listen)
+    if found is None or not 1 <= int(found[2]) <= 65535:
+        raise BadRequest(f"listen cannot be {config.listen!r}", hint="for example 127.0.0.1:7777, or [::1]:7777")
+
+
+def _check_names_and_numbers(config: Config) -> None:
     if _INSTANCE.fullmatch(config.instance) is None:
         raise BadRequest(
             f"instance cannot be {config.instance!r}", hint="1 to 6 lower-case letters and digits, a letter first"
@@ -153,8 +185,24 @@ def _check(config: Config) -> Config:
         raise BadRequest(f"log_level cannot be {config.log_level!r}", hint=f"one of {', '.join(_LOG_LEVELS)}")
     if config.collect_interval_s < 1 or config.warm_networks < 0:
         raise BadRequest("collect_interval_s is 1 at least, and warm_networks 0")
+    for key in ("pool_bytes", "fork_disk_bytes"):
+        if getattr(config, key) == 0:
+            raise BadRequest(f"{key} cannot be 0", hint="leave it out for the default")
+
+
+def _check_networks(config: Config) -> None:
+    subnet, uplinks = _network("subnet", config.subnet), _network("uplinks", config.uplinks)
+    if subnet.overlaps(uplinks):
+        raise BadRequest(f"subnet {subnet} and uplinks {uplinks} overlap", hint="they need ranges of their own")
+
+
+def _network(key: str, text: str) -> ipaddress.IPv4Network:
     try:
-        ipaddress.IPv4Network(config.subnet)
+        network = ipaddress.IPv4Network(text)
     except ValueError as error:
-        raise BadRequest(f"subnet: {error}", hint="for example 10.89.0.0/16") from error
-    return config
+        raise BadRequest(f"{key}: {error}", hint="for example 10.89.0.0/16") from error
+    if not _LARGEST <= network.prefixlen <= _SMALLEST:
+        raise BadRequest(f"{key} cannot be {text}", hint=f"a network from /{_LARGEST} to /{_SMALLEST}")
+    if not any(network.subnet_of(private) for private in _PRIVATE):
+        raise BadRequest(f"{key} cannot be {text}: those addresses are somebody's", hint="for example 10.89.0.0/16")
+    return network

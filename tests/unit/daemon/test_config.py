@@ -7,7 +7,7 @@ import pytest
 from wye.daemon.config import Config, load, parse_size, pool_bytes
 from wye.errors import BadRequest
 
-NOWHERE = {"WYE_CONFIG": "/nowhere/wye.toml"}
+NOWHERE = {"WYE_CONFIG": "/dev/null"}
 
 
 def test_defaults_then_the_file_then_the_environment(tmp_path: Path) -> None:
@@ -32,6 +32,10 @@ def test_an_instance(text: str) -> None:
         ("port_last", "70000"), ("pool_bytes", "much"), ("uid_base", "0"), ("uid_base", "4294967295"),
         ("subnet", "10.89.0.1/16"), ("subnet", "net"), ("log_level", "loud"), ("collect_interval_s", "0"),
         ("warm_networks", "-1"), ("listen", "127.0.0.1:7777"),
+        ("subnet", "10.89.0.0/30"), ("subnet", "10.0.0.0/7"), ("subnet", "8.8.0.0/16"), ("uplinks", "net"),
+        ("uplinks", "100.80.0.0/31"), ("uplinks", "10.89.128.0/17"), ("root", "var"), ("run", "./run"),
+        ("log", "log"), ("pool", "pool"), ("token_file", "token"), ("pool_bytes", "0"), ("fork_disk_bytes", "0"),
+        ("fork_disk_bytes", "-1"),
     ],
 )  # fmt: skip
 def test_what_cannot_be(variable: str, value: str) -> None:
@@ -51,6 +55,8 @@ def test_an_unknown_option_and_a_broken_file(tmp_path: Path) -> None:
         load({}, file)
     with pytest.raises(BadRequest, match="there is no config file"):
         load({}, tmp_path / "none.toml")
+    with pytest.raises(BadRequest, match="there is no config file"):
+        load({"WYE_CONFIG": str(tmp_path / "none.toml")})
 
 
 @pytest.mark.parametrize(
@@ -75,5 +81,6 @@ def test_the_size_of_a_new_pool(tmp_path: Path) -> None:
 def test_listening_needs_a_token_and_a_port() -> None:
     complete = {**NOWHERE, "WYE_LISTEN": "[::1]:7777", "WYE_TOKEN_FILE": "/etc/wye/token"}
     assert load(complete).listen == "[::1]:7777"
-    with pytest.raises(BadRequest, match="listen"):
-        load({**complete, "WYE_LISTEN": "localhost"})
+    for wrong in ("localhost", "localhost:0", "localhost:70000", ":7777", "::1:7777", "a b:1"):
+        with pytest.raises(BadRequest, match="listen"):
+            load({**complete, "WYE_LISTEN": wrong})
