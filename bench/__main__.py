@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from bench import awake, density, state
+from bench import awake, density, merging, state
 from bench.report import Figure, show
 
 BENCHMARKS: dict[str, Callable[[bool], list[Figure]]] = {
@@ -20,6 +20,9 @@ BENCHMARKS: dict[str, Callable[[bool], list[Figure]]] = {
     "production-latency": awake.latency,
     "exec": awake.execute,
     "density": density.density,
+    "diff": merging.diff,
+    "merge": merging.merge,
+    "diff-files": merging.files,
 }
 
 
