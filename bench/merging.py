@@ -37,9 +37,8 @@ def _change(fork: EnvironmentView, rows: int, changed: int) -> None:
         update, delete = changed * 8 // 10, changed // 10
         connection.execute(f"update accounts set balance = 1 where id % {step} = 0 and id <= {step * update}")
         connection.execute(f"delete from accounts where id % {step} = 1 and id <= {step * delete}")
-        connection.execute(
-            f"insert into accounts select {rows} + n, 1, 1, 'new' from generate_series(1, {changed - update - delete}) n"
-        )
+        new = f"generate_series(1, {changed - update - delete}) n"
+        connection.execute(f"insert into accounts select {rows} + n, 1, 1, 'new' from {new}")
 
 
 def diff(quick: bool) -> list[Figure]:

@@ -640,7 +640,9 @@ class FilePlan(Protocol):
 class FileKind(Protocol):
     """Files: whatever no other kind claims."""
 
-    def changes(self, base: Bytes, theirs: Bytes, paths: Sequence[PathChange]) -> list[FileDelta]: ...
+    def changes(self, base: Bytes, theirs: Bytes, paths: Sequence[PathChange], *, text: bool) -> list[FileDelta]:
+        """`text`: with unified diffs of text files."""
+        ...
 
     def patch(self, base: Bytes, theirs: Bytes, paths: Sequence[PathChange]) -> bytes:
         """The changes of text files, as `git apply` takes them."""

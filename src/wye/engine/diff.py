@@ -49,7 +49,8 @@ def diff(
             changes = comparing.file_changes(engine, base, theirs, kept)
             told = [] if rows else _places(engine, theirs, changes)
             changes = _files_only(engine, theirs, changes, service)
-            deltas = engine.files.changes(comparing.bytes_of(engine, base), comparing.bytes_of(engine, theirs), changes)
+            before, after = comparing.bytes_of(engine, base), comparing.bytes_of(engine, theirs)
+            deltas = engine.files.changes(before, after, changes, text=text)
     return DiffResult(
         environment=name,
         against=base.label,

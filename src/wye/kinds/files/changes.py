@@ -58,13 +58,16 @@ class FileChange:
     note: str = ""
 
 
-def changes(host: Host, base: Side, theirs: Side, path_changes: Iterable[PathChange]) -> list[FileChange]:
+def changes(
+    host: Host, base: Side, theirs: Side, path_changes: Iterable[PathChange], *, with_diffs: bool = True
+) -> list[FileChange]:
     """What differs between two sides, by place and path. Paths whose states are equal (only times differ) are left out.
 
-    In a layer, "before" is what the image has where the layer had nothing, and a whiteout is an absence.
+    In a layer, "before" is what the image has where the layer had nothing, and a whiteout is an absence. Without
+    `with_diffs` no text is compared, which saves a run of git.
     """
     found = [change for group in sort_out(path_changes) for change in _of_place(group, base, theirs)]
-    return _with_diffs(host, base, theirs, found)
+    return _with_diffs(host, base, theirs, found) if with_diffs else found
 
 
 def is_text_change(change: FileChange) -> bool:

@@ -43,9 +43,9 @@ class Files:
         self._host = host
         self._uid_base = uid_base
 
-    def changes(self, base: Bytes, theirs: Bytes, paths: Sequence[PathChange]) -> list[FileDelta]:
+    def changes(self, base: Bytes, theirs: Bytes, paths: Sequence[PathChange], *, text: bool) -> list[FileDelta]:
         with self._sides(base, theirs) as (before, after):
-            found = changes(self._host, before, after, paths)
+            found = changes(self._host, before, after, paths, with_diffs=text)
         return [
             FileDelta(
                 place=each.place,
