@@ -73,7 +73,8 @@ def settle(engine: Engine, environment: Environment) -> None:
 def at_revision(engine: Engine, environment: Environment, revision: str) -> Side:
     """A kept revision, of this environment or of what it came from. Raises NotFound, Unavailable."""
     revision_id, found = records.find_revision(engine, revision)
-    label = f"{found.environment} at {revision_id[:12]}"
+    forked = environment.source is not None and revision_id in (environment.base, environment.origin)
+    label = f"{environment.source} when it was forked" if forked else f"{found.environment} at {revision_id[:12]}"
     spec = engine.ledger.get_spec(found.spec)
     return Side(label, environment, revision_id, found.snapshot, spec, found.images)
 

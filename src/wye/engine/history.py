@@ -31,12 +31,41 @@ def log(engine: Engine, name: str, *, limit: int = 50, verify: bool = False) -> 
 
 
 def show(engine: Engine, prefix: str) -> EntryView:
-    """One entry by a unique prefix of its id, with the evidence that a merge left. Raises NotFound, BadRequest if
-    ambiguous."""
-    entry_id = engine.ledger.find_entry(prefix)
+    """One entry, by a unique prefix of its id or of the revision that it led to, with the evidence that a merge left.
+
+    Raises NotFound, BadRequest if ambiguous."""
+    try:
+        entry_id = engine.ledger.find_entry(prefix)
+    except NotFound:
+        entry_id = _entry_with_revision(engine, prefix)
     entry = engine.ledger.get_entry(entry_id)
     kept = entry.arguments.get("evidence")
     return replace(_view(entry_id, entry), evidence=engine.ledger.get_value(ObjectId(kept)) if kept is not None else {})
+
+
+def _entry_with_revision(engine: Engine, prefix: str) -> EntryId:
+    """The first entry that has the revision: later ones, and forks of it, only carry it on."""
+    try:
+        revision = engine.ledger.find_revision(prefix)
+    except NotFound as error:
+        raise NotFound(
+            f"no entry and no revision begins with {prefix!r}", hint="'wye log ENVIRONMENT' lists both"
+        ) from error
+    newest = [engine.ledger.head_id(name) for name in engine.ledger.environments()]
+    newest += [entry_id for entry_id, _ in engine.ledger.discarded()]
+    found = [
+        (entry.at, entry_id)
+        for start in newest
+        if start is not None
+        for entry_id, entry in engine.ledger.walk(start)
+        if revision in (entry.environment.revision, entry.environment.base)
+    ]
+    if not found:
+        raise NotFound(
+            f"revision {revision[:12]} is there, but no entry of an environment's ledger leads to it",
+            hint="'wye diff ENVIRONMENT --against REVISION' shows what it holds",
+        )
+    return min(found)[1]
 
 
 def _entries(engine: Engine, start: EntryId, limit: int) -> tuple[EntryView, ...]:

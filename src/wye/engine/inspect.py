@@ -50,16 +50,22 @@ def view(engine: Engine, environment: Environment, *, with_usage: bool = False) 
 def ports(engine: Engine, name: str, service: str | None = None, port: int | None = None) -> list[PortView]:
     """Published ports, of one service, or one port. Raises NotFound if what was asked for is not published."""
     environment = records.require(engine, environment_name(name)).environment
+    spec = records.spec_of(engine, environment)
+    if service is not None and service not in spec.services:
+        raise NotFound(
+            f"environment {name!r} has no service {service!r}", hint=f"there are: {', '.join(sorted(spec.services))}"
+        )
     found = [
         each
-        for each in _ports(environment, records.spec_of(engine, environment))
+        for each in _ports(environment, spec)
         if (service is None or each.service == service) and (port is None or each.container == port)
     ]
     if not found and (service is not None or port is not None):
-        what = f"port {port}" if port is not None else "no port"
+        what = "publishes no port" if port is None else f"does not publish port {port}"
+        down = "it is down: 'wye up' or 'wye start' publishes its ports again"
         raise NotFound(
-            f"{name!r} does not publish {what}{f' of service {service!r}' if service else ''}",
-            hint="'ports:' in the compose file says what is published",
+            f"{name!r} {what}{f' of service {service!r}' if service else ''}",
+            hint=down if environment.down else "'ports:' in the compose file says what is published",
         )
     return found
 

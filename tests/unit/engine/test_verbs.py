@@ -231,6 +231,31 @@ def test_discard_leaves_a_ledger_that_can_be_read(world: World) -> None:
     assert world.volumes.environments() == {inspect.describe(world.engine, "production").id}
 
 
+def test_show_finds_an_entry_by_the_revision_it_led_to(world: World) -> None:
+    world.up()
+    taken = snapshot.snapshot(world.engine, "production", actor="test")
+    fork_one(world, revision=taken.revision)
+    shown = history.show(world.engine, taken.revision[:12])
+    assert (shown.verb, shown.environment, shown.revision) == ("snapshot", "production", taken.revision)
+    assert history.show(world.engine, shown.id[:12]).id == shown.id
+    with pytest.raises(NotFound, match="no entry and no revision begins with 'abcdef'"):
+        history.show(world.engine, "abcdef")
+
+
+def test_a_port_that_is_not_published_is_said_in_so_many_words(world: World) -> None:
+    world.up(COMPOSE.replace('    ports: ["127.0.0.1::8000"]\n', ""))
+    for service, port, told in (
+        ("web", None, "'production' publishes no port of service 'web'"),
+        ("web", 80, "'production' does not publish port 80 of service 'web'"),
+        (None, 80, "'production' does not publish port 80"),
+        ("wed", None, "environment 'production' has no service 'wed'"),
+    ):
+        with pytest.raises(NotFound) as caught:
+            inspect.ports(world.engine, "production", service, port)
+        assert caught.value.message == told
+    assert caught.value.hint == "there are: db, web"
+
+
 def test_sleep_and_wake(world: World) -> None:
     world.up()
     fork_one(world)
@@ -310,6 +335,14 @@ def test_diff_tells_files_of_volumes_and_the_spec(world: World) -> None:
 
 def layer_of(world: World, name: str, replica: str) -> Path:
     return world.file(name, "../layers") / replica / "upper"
+
+
+def test_a_diff_says_what_a_fork_is_compared_with(world: World) -> None:
+    world.up()
+    fork_one(world)
+    assert diff.diff(world.engine, "f", against=None).against == "production when it was forked"
+    origin = inspect.describe(world.engine, "production").revision
+    assert diff.diff(world.engine, "production", against=None).against == f"production at {origin[:12]}"
 
 
 def test_a_diff_leaves_out_what_the_runtime_and_the_overlay_made(world: World) -> None:
