@@ -10,9 +10,9 @@ This room starts no server. The engine starts them where their image is; it hand
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -44,6 +44,7 @@ THROWAWAY: Mapping[str, str] = {**FENCE, "fsync": "off", "full_page_writes": "of
 
 _LEFT_BY_A_SERVER = ("postmaster.pid", "postmaster.opts", "standby.signal", "recovery.signal", "backup_label.old")
 _DEPTH = 2
+_MOST_FOLDERS = 16
 
 
 class Server(Protocol):
@@ -55,13 +56,19 @@ class Server(Protocol):
 
 
 def find_data(host: Host, root: Path) -> str | None:
-    """The data directory in the volume at `root`, relative to it ("" for the volume itself); None: there is none."""
+    """The data directory in the volume at `root`, relative to it ("" for the volume itself); None: there is none.
+
+    Asked for every volume at every turn, so it is quick for volumes of other things: it tries the few names that an
+    upper directory has, and gives up where there are more than anybody puts above a data directory.
+    """
     folders = [""]
     for _ in range(_DEPTH + 1):
         for folder in folders:
             if _is_data(host, root, folder):
                 return folder
         folders = [f"{folder}/{name}".lstrip("/") for folder in folders for name in _folders(host, root, folder)]
+        if len(folders) > _MOST_FOLDERS:
+            return None
     return None
 
 
@@ -103,12 +110,28 @@ def refuse_tablespaces(host: Host, data: Path) -> None:
 
 
 def _is_data(host: Host, root: Path, folder: str) -> bool:
-    modes = _entries(host, root, folder)
-    return stat.S_ISREG(modes.get("PG_VERSION", 0)) and all(stat.S_ISDIR(modes.get(n, 0)) for n in ("global", "base"))
+    for name, flags in (("PG_VERSION", 0), ("global", os.O_DIRECTORY), ("base", os.O_DIRECTORY)):
+        try:
+            os.close(host.open_beneath(root, f"{folder}/{name}", os.O_PATH | flags))
+        except OSError:
+            return False
+    return True
 
 
 def _folders(host: Host, root: Path, folder: str) -> list[str]:
-    return sorted(name for name, mode in _entries(host, root, folder).items() if stat.S_ISDIR(mode))
+    """Directories in a directory; none of one that holds more than a few entries."""
+    try:
+        descriptor = host.open_beneath(root, folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return []
+    try:
+        with os.scandir(descriptor) as entries:
+            found = list(itertools.islice(entries, _MOST_FOLDERS + 1))
+            if len(found) > _MOST_FOLDERS:
+                return []
+            return sorted(entry.name for entry in found if entry.is_dir(follow_symlinks=False))
+    finally:
+        os.close(descriptor)
 
 
 def _entries(host: Host, root: Path, folder: str) -> dict[str, int]:
