@@ -185,6 +185,10 @@ class Images(Protocol):
         Cut short, it leaves nothing that a later call would take for whole. Raises NotFound with a hint."""
         ...
 
+    def present(self, reference: str) -> Image | None:
+        """The image a reference names, if it is here already. Fetches and makes nothing."""
+        ...
+
     def build(self, build: Build, *, report: Report) -> Image:
         """An image from a directory, cached by its content."""
         ...

@@ -82,17 +82,22 @@ class Watch:
 
     def _draw(self, display: Progress, key: _Key, progress: wire.Progress) -> None:
         if key not in self._tasks:
-            self._tasks[key] = display.add_task(words.harmless(" ".join(key).strip()), total=None, amount="")
+            self._tasks[key] = display.add_task(title(progress), total=None, amount="")
             for old in list(self._tasks.values())[:-_SHOWN]:
                 display.update(old, visible=False)
         display.update(self._tasks[key], total=progress.total, completed=progress.done or 0, amount=amount(progress))
 
 
 def describe(progress: wire.Progress) -> str:
-    """ "pull postgres:16 (12.0 MiB of 80.1 MiB)"."""
+    """ "pull postgres:16 (12.0 MiB of 80.1 MiB)", "wye/base: extracting archives"."""
     told = amount(progress)
-    parts = (progress.step, progress.subject, f"({told})" if told else "")
-    return words.harmless(" ".join(part for part in parts if part))
+    return f"{title(progress)} ({told})" if told else title(progress)
+
+
+def title(progress: wire.Progress) -> str:
+    """A step of one word is a verb; one of several says what is going on with the subject."""
+    step, subject = progress.step, progress.subject
+    return words.harmless(f"{subject}: {step}" if subject and " " in step else f"{step} {subject}".strip())
 
 
 def amount(progress: wire.Progress) -> str:

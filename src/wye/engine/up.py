@@ -15,7 +15,7 @@ from wye.engine import apply, inspect, plan, records, seed
 from wye.engine.context import Engine, environment_name, new_environment_id
 from wye.engine.timing import Steps
 from wye.engine.views import UpResult
-from wye.errors import BadRequest, WyeError
+from wye.errors import BadRequest, NotFound, WyeError
 from wye.interfaces import Progress, Report
 from wye.model import (
     Environment,
@@ -112,12 +112,26 @@ def _images(engine: Engine, spec: Spec, *, pull: bool, report: Report) -> dict[s
         report(Progress(step="image", subject=service.image or f"{key} (build)"))
         if service.build is not None:
             images[key] = engine.images.build(service.build, report=report)
-        elif service.image is not None:
+        elif service.image is None:
+            raise BadRequest(f"service {key!r} has neither an image nor a build")
+        elif service.pull_policy in ("never", "build"):
+            images[key] = _present(engine, service, service.image)
+        else:
             always = pull or service.pull_policy == "always"
             images[key] = engine.images.resolve(service.image, pull=always, report=report)
-        else:
-            raise BadRequest(f"service {key!r} has neither an image nor a build")
     return images
+
+
+def _present(engine: Engine, service: Service, reference: str) -> Image:
+    """For those who do not want anything fetched or made, whatever `--pull` says."""
+    found = engine.images.present(reference)
+    if found is None:
+        raise NotFound(
+            f"the image {reference!r} of service {service.name!r} is not on this machine, and its pull_policy is "
+            f"{service.pull_policy}",
+            hint="run 'wye up' once with 'pull_policy: missing', or leave the policy out",
+        )
+    return found
 
 
 def _create(

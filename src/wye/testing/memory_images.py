@@ -47,7 +47,7 @@ class MemoryImages:
     def resolve(self, reference: str, *, pull: bool, report: Report) -> Image:
         self._host.at("images:resolve")
         self.resolved.append((reference, pull))
-        present = next((image for image in self._present.values() if image.reference == reference), None)
+        present = self.present(reference)
         if present is not None and not pull:
             return present
         image = self._named.get(reference)
@@ -60,6 +60,9 @@ class MemoryImages:
                 self._present[digest] = replace(other, reference="")
         self._present[image.digest] = image
         return image
+
+    def present(self, reference: str) -> Image | None:
+        return next((image for image in self._present.values() if image.reference == reference), None)
 
     def build(self, build: Build, *, report: Report) -> Image:
         """Equal contexts and arguments give equal images."""

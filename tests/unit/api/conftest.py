@@ -250,6 +250,9 @@ class LocalImages:
             assert self.gate.wait(20)
         return Image(reference=reference, digest=f"sha256:{'0' * 64}", config=ImageConfig(command=("sleep", "1000")))
 
+    def present(self, reference: str) -> Image | None:
+        raise NotImplementedError
+
     def build(self, build: Build, *, report: Report) -> Image:
         raise NotImplementedError
 

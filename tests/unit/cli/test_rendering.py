@@ -192,6 +192,7 @@ def test_collected() -> None:
     [
         (wire.Progress(step="start", subject="web"), "start web"),
         (wire.Progress(step="pull", done=1 << 20, total=3 << 20, unit="bytes"), "pull (1.0 MiB of 3.0 MiB)"),
+        (wire.Progress(step="extracting archives", subject="wye/base"), "wye/base: extracting archives"),
         (wire.Progress(step="unpack", subject="x", done=1200, unit="files"), "unpack x (1,200 files)"),
     ],
 )

@@ -53,6 +53,12 @@ class FixedImages:
 
     def resolve(self, reference: str, *, pull: bool, report: Report) -> Image:
         self.resolved.append(reference)
+        return self.image(reference)
+
+    def present(self, reference: str) -> Image | None:
+        return self.image(reference) if reference in self.resolved else None
+
+    def image(self, reference: str) -> Image:
         if not reference.startswith("wye/"):
             raise NotFound(f"there is no image {reference!r}", hint="use wye/base")
         digest = (self.tags.get(reference, reference).encode().hex() + "0" * 64)[:64]

@@ -68,6 +68,16 @@ def test_up_tells_neighbours_of_a_new_service(world: World) -> None:
     assert b"\tcache" in world.runtime.file(web.id, "/etc/hosts")
 
 
+def test_up_fetches_nothing_where_that_is_the_policy(world: World) -> None:
+    never = COMPOSE.replace("    image: wye/postgres\n", "    image: wye/postgres\n    pull_policy: never\n")
+    with pytest.raises(NotFound, match="'wye/postgres' of service 'db' is not on this machine") as caught:
+        world.up(never)
+    assert "pull_policy: missing" in (caught.value.hint or "")
+    assert "wye/postgres" not in world.images.resolved
+    world.up()
+    assert world.up(never).changes == {"db": "changed", "web": "unchanged"}
+
+
 def test_up_removes_a_service_that_is_gone(world: World) -> None:
     world.up()
     lines = COMPOSE.split("  web:")[0] + "volumes: {data: {}}"

@@ -70,10 +70,7 @@ class Catalogue:
 
     def resolve(self, reference: str, *, pull: bool, report: Report) -> Image:
         """`wye/NAME` or `wye/NAME:VERSION`. Raises NotFound, with what there is."""
-        name, _, tag = reference.removeprefix(PREFIX).partition(":")
-        if name not in self.names():
-            known = ", ".join(f"{PREFIX}{known}" for known in self.names())
-            raise NotFound(f"the catalogue has no image {reference}", hint=f"it has {known}")
+        name, tag = self._parts(reference)
         image = self._current(name, pull)
         if image is None and tag not in ("", "latest"):
             self._check_candidate(name, tag)
@@ -83,6 +80,22 @@ class Catalogue:
         if tag not in ("", "latest") and not _is_version(tag, version):
             raise _no_such_version(name, tag, version)
         return replace(image, reference=reference)
+
+    def present(self, reference: str) -> Image | None:
+        """The same if it is here and need not be made again. Raises NotFound, with what there is."""
+        name, tag = self._parts(reference)
+        image = self._current(name, pull=False)
+        if image is None or not (tag in ("", "latest") or _is_version(tag, image.config.labels[_VERSION])):
+            return None
+        return replace(image, reference=reference)
+
+    def _parts(self, reference: str) -> tuple[str, str]:
+        """Name and tag."""
+        name, _, tag = reference.removeprefix(PREFIX).partition(":")
+        if name not in self.names():
+            known = ", ".join(f"{PREFIX}{known}" for known in self.names())
+            raise NotFound(f"the catalogue has no image {reference}", hint=f"it has {known}")
+        return name, tag
 
     def _current(self, name: str, pull: bool) -> Image | None:
         """What is here and need not be made again. One made in this hour is as new as `pull` can ask for, so that
@@ -237,7 +250,7 @@ class _Kitchen:
                 done += 1
                 self.report(Progress(step=step, subject=self.subject, done=done, total=total, unit="packages"))
             elif (found := re.match(r"I: (.*)", line)) is not None:
-                self.report(Progress(step=f"{step}: {found[1]}", subject=self.subject))
+                self.report(Progress(step=found[1].rstrip("."), subject=self.subject))
 
         return on_line
 

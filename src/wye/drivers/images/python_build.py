@@ -138,7 +138,8 @@ class PythonBuilds:
 
         def on_line(line: str) -> None:
             if line.startswith(("Collecting ", "Downloading ", "Building ", "Installing ", "Successfully ")):
-                report(Progress(step=line[:100], subject=subject))
+                # Without sizes, and without the list of all that is installed.
+                report(Progress(step=re.split(r" \(|: ", line)[0].lower()[:60], subject=subject))
 
         try:
             chamber.run(label, argv, on_line)

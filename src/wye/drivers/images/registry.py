@@ -64,13 +64,10 @@ class Registries:
 
     def resolve(self, text: str, *, pull: bool, report: Report) -> Image:
         """Raises BadRequest, NotFound, Denied, Unavailable (within seconds, if no registry answers)."""
-        reference = parse(text)
-        named = self._shelf.named(str(reference))
-        # The digest in a reference may be that of an index, which leads to an image of another digest.
-        digests = [named.digest if named else "", (reference.digest or "").removeprefix("sha256:")]
-        present = next(filter(None, map(self._shelf.image, digests)), None)
+        present = self.present(text)
         if present is not None and not pull:
-            return replace(present, reference=text)
+            return present
+        reference = parse(text)
         for program in ("skopeo", "umoci"):
             if shutil.which(program) is None:
                 raise Unavailable(f"{program} is not installed", hint=f"apt-get install {program}")
@@ -79,6 +76,15 @@ class Registries:
         image = self._shelf.image(digest.removeprefix("sha256:")) or self._pull(reference, digest, text, report)
         self._shelf.name(str(reference), image.digest)
         return replace(image, reference=text)
+
+    def present(self, text: str) -> Image | None:
+        """The same if it is here already. Raises BadRequest."""
+        reference = parse(text)
+        named = self._shelf.named(str(reference))
+        # The digest in a reference may be that of an index, which leads to an image of another digest.
+        digests = [named.digest if named else "", (reference.digest or "").removeprefix("sha256:")]
+        found = next(filter(None, map(self._shelf.image, digests)), None)
+        return None if found is None else replace(found, reference=text)
 
     # ------------------------------------------------------------ asking
 

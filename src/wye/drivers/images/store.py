@@ -71,6 +71,11 @@ class ImageStore:
             return self._catalogue.resolve(reference, pull=pull, report=report)
         return self._registries.resolve(reference, pull=pull, report=report)
 
+    def present(self, reference: str) -> Image | None:
+        if reference.startswith(PREFIX):
+            return self._catalogue.present(reference)
+        return self._registries.present(reference)
+
     def build(self, build: Build, *, report: Report) -> Image:
         return self._builds.build(build, report=report)
 

@@ -33,7 +33,9 @@ class ImagesContract:
 
     def test_an_image_is_fetched_once_and_said_so(self, images: Images, known: str) -> None:
         said: list[Progress] = []
+        assert images.present(known) is None
         image = images.resolve(known, pull=False, report=said.append)
+        assert images.present(known) == image
         assert image.reference == known
         assert images.digests() == {image.digest}
         assert images.rootfs(image).name == "rootfs"
