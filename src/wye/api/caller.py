@@ -55,8 +55,11 @@ class Caller:
     def _post(self, kind: type[_A], path: str, request: BaseModel | None = None) -> _A:
         return read(kind, self._transport.request("POST", path, body=_body(request)))
 
-    def _change(self, name: str, change: Change, services: Sequence[str]) -> wire.EnvironmentView:
-        return self._post(wire.EnvironmentView, path_of(name, change), made(wire.ServicesRequest, services=services))
+    def _change(
+        self, name: str, change: Change, services: Sequence[str], progress: Progress | None
+    ) -> wire.EnvironmentView:
+        request = made(wire.ServicesRequest, services=services)
+        return self._stream(wire.EnvironmentView, "POST", path_of(name, change), request, progress)
 
     def _stream(
         self, kind: type[_A], method: str, path: str, request: BaseModel | None, progress: Progress | None

@@ -137,21 +137,27 @@ class Client(Caller):
         """Stops and removes its containers and network, and gives its ports back. Its bytes stay."""
         return self._stream(wire.EnvironmentView, "POST", path_of(name, "down"), None, progress)
 
-    def start(self, name: str, services: Sequence[str] = ()) -> wire.EnvironmentView:
-        return self._change(name, "start", services)
+    def start(
+        self, name: str, services: Sequence[str] = (), *, progress: Progress | None = None
+    ) -> wire.EnvironmentView:
+        return self._change(name, "start", services, progress)
 
-    def stop(self, name: str, services: Sequence[str] = ()) -> wire.EnvironmentView:
-        return self._change(name, "stop", services)
+    def stop(
+        self, name: str, services: Sequence[str] = (), *, progress: Progress | None = None
+    ) -> wire.EnvironmentView:
+        return self._change(name, "stop", services, progress)
 
-    def restart(self, name: str, services: Sequence[str] = ()) -> wire.EnvironmentView:
-        return self._change(name, "restart", services)
+    def restart(
+        self, name: str, services: Sequence[str] = (), *, progress: Progress | None = None
+    ) -> wire.EnvironmentView:
+        return self._change(name, "restart", services, progress)
 
-    def sleep(self, name: str) -> wire.EnvironmentView:
+    def sleep(self, name: str, *, progress: Progress | None = None) -> wire.EnvironmentView:
         """Stops everything; what is asked of it next wakes it."""
-        return self._post(wire.EnvironmentView, path_of(name, "sleep"))
+        return self._stream(wire.EnvironmentView, "POST", path_of(name, "sleep"), None, progress)
 
-    def wake(self, name: str) -> wire.EnvironmentView:
-        return self._post(wire.EnvironmentView, path_of(name, "wake"))
+    def wake(self, name: str, *, progress: Progress | None = None) -> wire.EnvironmentView:
+        return self._stream(wire.EnvironmentView, "POST", path_of(name, "wake"), None, progress)
 
     # ------------------------------------------------------------ forks
 

@@ -33,5 +33,9 @@ def sentence(result: wire.CollectResult) -> str:
         )
         if number
     ]
-    freed = f", {words.size(result.freed_bytes)} freed" if result.freed_bytes is not None else ""
-    return f"deleted {', '.join(parts)}{freed}" if parts else "there was nothing to delete"
+    if not parts:
+        return "there was nothing to delete"
+    if result.freed_bytes is None:
+        return f"deleted {', '.join(parts)}; their room is freed in the background"
+    freed = f", {words.size(result.freed_bytes)} freed" if result.freed_bytes else ""
+    return f"deleted {', '.join(parts)}{freed}"

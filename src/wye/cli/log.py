@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
@@ -15,6 +16,8 @@ from wye.errors import CheckFailed
 
 _EVIDENCE = "evidence"
 """The argument that names the object that a merge's evidence is kept in: `show` has what is in it."""
+
+_ID = re.compile(r"[0-9a-f]{64}")
 
 
 def log(
@@ -86,4 +89,8 @@ def render_entry(entry: wire.EntryView) -> None:
 
 
 def _arguments(entry: wire.EntryView) -> str:
-    return " ".join(f"{key}={value}" for key, value in entry.arguments.items() if value and key != _EVIDENCE)
+    return " ".join(
+        f"{key}={words.short(value) if _ID.fullmatch(value) else value}"
+        for key, value in entry.arguments.items()
+        if value and key != _EVIDENCE
+    )

@@ -24,6 +24,9 @@ def restore(
     session.show(
         result,
         lambda: show(
-            f"{environment} is at {words.short(result.revision)}", "", environments.services(result, time.time())
+            f"{environment} is as it was at {words.short(revision)}; that is now its revision"
+            f" {words.short(result.revision)}, and what it was before is in its log",
+            "",
+            environments.services(result, time.time()),
         ),
     )

@@ -30,6 +30,5 @@ def restart(context: typer.Context, environment: Environment, services: Services
 def _change(context: typer.Context, change: Change, name: str, services: list[str] | None) -> None:
     session = session_of(context)
     verb = {"start": session.client.start, "stop": session.client.stop, "restart": session.client.restart}[change]
-    with session.going_on(change):
-        result = verb(name, services or ())
+    result = session.watch(change, lambda progress: verb(name, services or (), progress=progress))
     session.show(result, lambda: show(environments.services(result, time.time())))

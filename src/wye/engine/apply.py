@@ -287,7 +287,7 @@ def bring_down(
         for other in names:
             if name in spec.services[other].depends_on and other in futures:
                 futures[other].result()
-        report(Progress(step="stop", subject=name))
+        report(Progress(step="stop", subject=name if kill else f"{name} (up to {service.stop_grace_s:g} s)"))
         for replica in replica_names(service):
             stop_replica(engine, environment, None if kill else service, replica, verb=verb)
 

@@ -32,12 +32,14 @@ def collect(engine: Engine, *, images: bool = False, report: Report) -> CollectR
         engine.host.at("collect:objects")
         objects = engine.ledger.delete_unreachable()
         after, _ = engine.volumes.capacity()
+    freed = max(0, before - after)
     return CollectResult(
         snapshots=len(dead),
         environments=len(lost),
         images=unused,
         objects=objects,
-        freed_bytes=max(0, before - after),
+        # A file system that deletes in the background has not freed anything yet.
+        freed_bytes=None if freed == 0 and (dead or lost or unused) else freed,
     )
 
 

@@ -179,6 +179,7 @@ class CollectResult:
     images: int
     objects: int
     freed_bytes: int | None
+    """None: what was deleted comes free in the background."""
 
 
 # ---------------------------------------------------------------- merge

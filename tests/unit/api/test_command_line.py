@@ -60,6 +60,17 @@ def test_the_first_minute(shop: Served, run: Run) -> None:
     assert run("log", "fix-1")[1].splitlines()[1].split()[3] == "discard"
 
 
+def test_a_restore_names_both_revisions_and_the_log_names_them_short(shop: Served, run: Run) -> None:
+    run("up", "--no-wait")
+    taken = json.loads(run("snapshot", "--json")[1])["revision"]
+    told = run("restore", "production", taken[:12])[1].splitlines()[0]
+    now = json.loads(run("log", "--json")[1])["entries"][0]["revision"]
+    assert told.startswith(f"production is as it was at {taken[:12]}; that is now its revision {now[:12]}")
+    listed = run("log")[1]
+    assert f"revision={taken[:12]}" in listed and taken not in listed
+    assert run("show", taken[:12])[1].splitlines()[3].split()[1] == "snapshot"
+
+
 def test_json_is_the_wires(shop: Served, run: Run) -> None:
     def document(*arguments: str) -> Any:
         code, out, _ = run(*arguments, "--json")

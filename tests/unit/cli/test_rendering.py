@@ -185,6 +185,9 @@ def test_collected() -> None:
     assert collect.sentence(nothing) == "there was nothing to delete"
     some = nothing.model_copy(update={"snapshots": 1, "objects": 1200, "freed_bytes": 3 << 20})
     assert collect.sentence(some) == "deleted 1 snapshot, 1,200 objects, 3.0 MiB freed"
+    later = some.model_copy(update={"freed_bytes": None})
+    assert collect.sentence(later) == "deleted 1 snapshot, 1,200 objects; their room is freed in the background"
+    assert collect.sentence(some.model_copy(update={"freed_bytes": 0})) == "deleted 1 snapshot, 1,200 objects"
 
 
 @pytest.mark.parametrize(

@@ -85,37 +85,39 @@ async def rename_(request: Request, name: str, body: wire.RenameRequest) -> Resp
     return answer(wire.EnvironmentView, await calls.change(lambda: rename.rename(engine, name, body.name, actor=actor)))
 
 
-@router.post("/{name}/start", response_model=wire.EnvironmentView)
+@router.post("/{name}/start", response_model=wire.EnvironmentView, response_class=Lines)
 async def start_(request: Request, name: str, body: wire.ServicesRequest) -> Response:
     calls, engine, actor = here(request)
-    return answer(
-        wire.EnvironmentView, await calls.change(lambda: start.start(engine, name, body.services, actor=actor))
+    return await calls.stream(
+        lambda report: start.start(engine, name, body.services, actor=actor, report=report), wire.EnvironmentView
     )
 
 
-@router.post("/{name}/stop", response_model=wire.EnvironmentView)
+@router.post("/{name}/stop", response_model=wire.EnvironmentView, response_class=Lines)
 async def stop(request: Request, name: str, body: wire.ServicesRequest) -> Response:
     calls, engine, actor = here(request)
-    return answer(
-        wire.EnvironmentView, await calls.change(lambda: start.stop(engine, name, body.services, actor=actor))
+    return await calls.stream(
+        lambda report: start.stop(engine, name, body.services, actor=actor, report=report), wire.EnvironmentView
     )
 
 
-@router.post("/{name}/restart", response_model=wire.EnvironmentView)
+@router.post("/{name}/restart", response_model=wire.EnvironmentView, response_class=Lines)
 async def restart(request: Request, name: str, body: wire.ServicesRequest) -> Response:
     calls, engine, actor = here(request)
-    return answer(
-        wire.EnvironmentView, await calls.change(lambda: start.restart(engine, name, body.services, actor=actor))
+    return await calls.stream(
+        lambda report: start.restart(engine, name, body.services, actor=actor, report=report), wire.EnvironmentView
     )
 
 
-@router.post("/{name}/sleep", response_model=wire.EnvironmentView)
+@router.post("/{name}/sleep", response_model=wire.EnvironmentView, response_class=Lines)
 async def sleep_(request: Request, name: str) -> Response:
     calls, engine, actor = here(request)
-    return answer(wire.EnvironmentView, await calls.change(lambda: sleep.sleep(engine, name, actor=actor)))
+    return await calls.stream(
+        lambda report: sleep.sleep(engine, name, actor=actor, report=report), wire.EnvironmentView
+    )
 
 
-@router.post("/{name}/wake", response_model=wire.EnvironmentView)
+@router.post("/{name}/wake", response_model=wire.EnvironmentView, response_class=Lines)
 async def wake(request: Request, name: str) -> Response:
     calls, engine, actor = here(request)
-    return answer(wire.EnvironmentView, await calls.change(lambda: sleep.wake(engine, name, actor=actor)))
+    return await calls.stream(lambda report: sleep.wake(engine, name, actor=actor, report=report), wire.EnvironmentView)
