@@ -55,17 +55,20 @@ class Project:
         return self.client.ports(environment, "box", 7000)[0].host_port
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def daemon(test_root: Path) -> Iterator[RunningDaemon]:
+    """For these tests together; others use the same root after them."""
     running = RunningDaemon(test_root, instance="wyeacc", uplinks="100.73.0.0/16")
-    running.start()
-    running.discard_everything()
-    yield running
-    if running.process is None:
+    try:
         running.start()
-    running.discard_everything()
-    running.client.collect()
-    running.close()
+        running.discard_everything()
+        yield running
+        if running.process is None:
+            running.start()
+        running.discard_everything()
+        running.client.collect()
+    finally:
+        running.dismantle()
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ ENVIRONMENT_READERS = {
     "cli/": "a command line reads its environment",
     "api/client.py": "WYE_SOCKET and WYE_TOKEN choose the daemon for the SDK too",
     "drivers/images/": "builds take on the host's proxy and CA variables",
+    "testing/running_daemon.py": "a daemon for tests inherits all but WYE_*",
 }
 DRIVER_IMPORTERS = {
     "daemon/main.py": "the composition root",

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.host, pytest.mark.timeout(3000)]
 
 HERE = Path(__file__).parent
 SHARE = int(os.environ.get("WYE_CRASH_SHARE", "1"))
-"""One in so many labels is tried; 1 tries all."""
+"""One in so many labels is tried; 1 tries all, as `bin/test --slow` does."""
 
 COMPOSE = """
 name: crash
@@ -74,18 +74,19 @@ def stage(test_root: Path, tmp_path: Path) -> Iterator[Stage]:
     (tmp_path / "compose.yaml").write_text(COMPOSE)
     made = Stage(running, tmp_path)
     made.armed.unlink(missing_ok=True)
-    made.start(f"record:{made.labels}")
-    running.discard_everything()
-    running.client.collect()
     try:
+        made.start(f"record:{made.labels}")
+        running.discard_everything()
+        running.client.collect()
         yield made
-    finally:
         made.armed.unlink(missing_ok=True)
         running.kill()
         running.command = ("-m", "wye.daemon.main")
         running.start()
         running.discard_everything()
-        running.close()
+    finally:
+        made.armed.unlink(missing_ok=True)
+        running.dismantle()
 
 
 def same_as(stage: Stage, before: dict[str, int | list[str]], when: str) -> None:

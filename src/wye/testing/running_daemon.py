@@ -2,7 +2,7 @@
 
 It is the daemon that people run, on real btrfs, crun and nftables; only the places are others. Killed with SIGKILL it
 leaves everything as a crash would, and `start` brings it back. `close` stops the daemon and leaves its root, so
-that images need not be made again.
+that images need not be made again; `dismantle` also takes all that it has on the machine outside its root.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class RunningDaemon:
         *,
         instance: str,
         uplinks: str = "100.72.0.0/16",
-        pool_bytes: str = "12GiB",
+        pool_bytes: str = "6GiB",
         ports: tuple[int, int] = (21000, 28999),
         command: Sequence[str] = ("-m", "wye.daemon.main"),
         settings: dict[str, str] | None = None,
@@ -144,7 +144,9 @@ class RunningDaemon:
         for target in self._mounts():
             self._host.unmount("test:power-off", target, lazy=True)
         self._host.unmount("test:power-off", self.root / "pool")
-        found = self._host.run("test:power-off", ["losetup", "-n", "-O", "NAME", "-j", str(self.root / "pool.img")])
+        image = str(self.root / "pool.img")
+        # Nothing is said of an image that is not there.
+        found = self._host.run("test:power-off", ["losetup", "-n", "-O", "NAME", "-j", image], check=False)
         for device in found.text.split():
             self._host.run("test:power-off", ["losetup", "-d", device])
         table = ["nft", "delete", "table", "inet", self.settings["WYE_INSTANCE"]]
@@ -153,7 +155,14 @@ class RunningDaemon:
         for name in (line.split("@")[0].split()[0] for line in links):
             if name.startswith(f"{self.settings['WYE_INSTANCE']}-"):
                 self._host.run("test:power-off", ["ip", "link", "delete", name], check=False)
+        route = ["ip", "route", "delete", "unreachable", self.settings["WYE_UPLINKS"]]
+        self._host.run("test:power-off", route, check=False)
         self._host.remove_tree("test:power-off", self.run)
+
+    def dismantle(self) -> None:
+        """Stops it, and leaves nothing on the machine but its root. Also right for one that was never started."""
+        self.close()
+        self.power_off()
 
     def _processes(self) -> list[int]:
         """Each conmon of ours, and all below it."""

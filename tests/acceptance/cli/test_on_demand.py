@@ -45,6 +45,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             subprocess.run(["losetup", "-d", device], check=True)
         (tmp_path / "pool.img").unlink(missing_ok=True)
         subprocess.run(["nft", "delete", "table", "inet", "wyecli"], check=False, capture_output=True)
+        route = ["ip", "route", "delete", "unreachable", "100.75.0.0/16"]
+        subprocess.run(route, check=False, capture_output=True)
 
 
 def daemon_of(root: Path) -> int | None:
