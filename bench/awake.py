@@ -179,39 +179,58 @@ def _copy(running: RunningDaemon, environment: EnvironmentView) -> float:
 
 
 def latency(quick: bool) -> list[Figure]:
-    """Production's p99 while 50 forks are made (asleep, then also awake), against its own just before."""
+    """Production's p99 while 50 forks are made, against its own just before: ten a second, then as fast as they go."""
     forks = 10 if quick else 50
     with setting.daemon() as running:
         production = setting.up(running, setting.POSTGRES)
         figures = []
         with setting.write_load(setting.dsn(production)) as times:
-            for asleep in (True, False):
-                begin = time.perf_counter()
-                time.sleep(2 if quick else 8)
-                middle = time.perf_counter()
-                for number in range(forks):
-                    running.client.fork("production", f"f{asleep:d}{number}", asleep=asleep)
-                end = time.perf_counter()
-                before = [took for at, took in list(times) if begin <= at < middle and took >= 0]
-                during = [took for at, took in list(times) if middle <= at < end and took >= 0]
-                failed = sum(1 for at, took in list(times) if at >= begin and took < 0)
-                figures.append(
-                    Figure(
-                        name=f"production's p99 while {forks} forks are made ({'asleep' if asleep else 'awake'})",
-                        value=percentile(during, 99) / percentile(before, 99),
-                        unit="x",
-                        limit=2,
-                        runs=len(during),
-                        detail={
-                            "before p99 ms": ms(percentile(before, 99)),
-                            "during p99 ms": ms(percentile(during, 99)),
-                            "during p50 ms": ms(percentile(during, 50)),
-                            "failed": failed,
-                        },
-                    )
-                )
+            for how, asleep, pause_s in (
+                ("asleep, ten a second", True, 0.1),
+                ("asleep, back to back", True, 0.0),
+                ("awake, one a second", False, 1.0),
+                ("awake, back to back", False, 0.0),
+            ):
+                figures.append(_latency(running, times, forks, how, asleep=asleep, pause_s=pause_s, quick=quick))
                 setting.discard_forks(running.client)
+                running.client.collect()
     return figures
+
+
+def _latency(
+    running: RunningDaemon,
+    times: list[tuple[float, float]],
+    forks: int,
+    how: str,
+    *,
+    asleep: bool,
+    pause_s: float,
+    quick: bool,
+) -> Figure:
+    begin = time.perf_counter()
+    time.sleep(2 if quick else 8)
+    middle = time.perf_counter()
+    for number in range(forks):
+        due = time.perf_counter() + pause_s
+        running.client.fork("production", f"f{number}", asleep=asleep)
+        time.sleep(max(0.0, due - time.perf_counter()))
+    end = time.perf_counter()
+    seen = list(times)
+    before = [took for at, took in seen if begin <= at < middle and took >= 0]
+    during = [took for at, took in seen if middle <= at < end and took >= 0]
+    return Figure(
+        name=f"production's p99 while {forks} forks are made ({how})",
+        value=percentile(during, 99) / percentile(before, 99),
+        unit="x",
+        limit=2,
+        runs=len(during),
+        detail={
+            "before p99 ms": ms(percentile(before, 99)),
+            "during p99 ms": ms(percentile(during, 99)),
+            "during p50 ms": ms(percentile(during, 50)),
+            "failed": sum(1 for at, took in seen if at >= begin and took < 0),
+        },
+    )
 
 
 def execute(quick: bool) -> list[Figure]:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from bench import setting
 from bench.report import Figure
-from wye.testing.running_daemon import RunningDaemon
 
 
 def density(quick: bool) -> list[Figure]:
@@ -34,6 +33,7 @@ def density(quick: bool) -> list[Figure]:
             running.client.environment(f"f{number}").usage.exclusive_bytes or 0  # type: ignore[union-attr]
             for number in range(count)
         )
+        growth = _pss([daemon]) - before
         kernel = _kernel_bytes()
     return [
         Figure(
@@ -43,16 +43,12 @@ def density(quick: bool) -> list[Figure]:
             limit=20,
             runs=answered,
             detail={
-                "daemon's growth MiB": round((_growth(memory, added, running)) / (1 << 20), 1),
+                "daemon's growth MiB": round(growth / (1 << 20), 1),
                 "kernel slab MiB in all": round(kernel / (1 << 20)),
             },
         ),
         Figure(name=f"disk per fork, {count} awake", value=disk / count / (1 << 20), unit="MiB", limit=2, runs=count),
     ]
-
-
-def _growth(memory: int, added: Iterable[int], running: RunningDaemon) -> int:
-    return max(0, memory - _pss(added))
 
 
 def _pids() -> list[int]:

@@ -56,10 +56,11 @@ def daemon(pool: str = "14GiB") -> Iterator[RunningDaemon]:
         running.close()
 
 
-def up(running: RunningDaemon, compose: str, tmp: Path = Path("/tmp/wye-bench")) -> EnvironmentView:
-    tmp.mkdir(exist_ok=True)
-    (tmp / "compose.yaml").write_text(compose)
-    return running.client.up(tmp, environment={}).environment
+def up(running: RunningDaemon, compose: str, name: str = "production") -> EnvironmentView:
+    project = ROOT / "project"
+    project.mkdir(exist_ok=True)
+    (project / "compose.yaml").write_text(compose)
+    return running.client.up(project, name=name, environment={}).environment
 
 
 def port(environment: EnvironmentView, key: str) -> int:
