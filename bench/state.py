@@ -87,11 +87,11 @@ def size(quick: bool) -> list[Figure]:
             _fill(setting.volume_path(running, environment) / "volumes" / "data" / "blob", size_bytes)
         os.sync()
         for number in range(runs + 3):
-            for name in took:
+            for name, seen in took.items():
                 fork = f"{name}-{number}"
                 seconds = timed(lambda name=name, fork=fork: running.client.fork(name, fork, asleep=True))
                 if number >= 3:
-                    took[name].append(seconds)
+                    seen.append(seconds)
     small, large = median(took["small"]), median(took["large"])
     return [
         Figure(
