@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,7 @@ def excused(path: Path, exceptions: dict[str, str]) -> bool:
     return any(name_of(path) == key or (key.endswith("/") and name_of(path).startswith(key)) for key in exceptions)
 
 
+@cache
 def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), filename=str(path))
 
