@@ -115,21 +115,9 @@ def stop_daemon() -> None:
 
 def clean() -> None:
     """Everything the demo made. Debian packages stay."""
-    if (ROOT / "wye.db").exists():
-        client = start_daemon()
-        for environment in sorted(client.environments(), key=lambda each: each.source is None):
-            console.print(f"discarding {environment.name}")
-            client.discard(environment.name, confirm_production=True)
     stop_daemon()
-    subprocess.run(["umount", str(ROOT / "pool")], check=False, capture_output=True)
-    found = subprocess.run(
-        ["losetup", "-j", str(ROOT / "pool.img"), "-O", "NAME", "-n"], capture_output=True, text=True
-    )
-    for device in found.stdout.split():
-        subprocess.run(["losetup", "-d", device], check=False)
-    subprocess.run(["nft", "delete", "table", "inet", SETTINGS["WYE_INSTANCE"]], check=False, capture_output=True)
-    route = ["ip", "route", "del", "unreachable", SETTINGS["WYE_UPLINKS"], "metric", "4294967295"]
-    subprocess.run(route, check=False, capture_output=True)
+    erase = [sys.executable, "-m", "wye.daemon.main", "--erase", "--discard-everything"]
+    subprocess.run(erase, env={**os.environ, **SETTINGS}, check=True)
     for directory in (ROOT, RUN, LOG):
         shutil.rmtree(directory, ignore_errors=True)
     console.print("all gone")

@@ -190,10 +190,10 @@ class Host:
         """Removes `path` and all below it, following no link; nothing happens if it is not there."""
         self.at(label)
         try:
-            if path.is_symlink() or path.is_file():
-                path.unlink()
-            elif path.exists():
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
         except FileNotFoundError:
             return
         except OSError as error:

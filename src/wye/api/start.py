@@ -7,6 +7,11 @@ own, so that it outlives the terminal it was started from; where the unit is ins
 
 from __future__ import annotations
 
+import os
+import select
+import signal
+import socket
+import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +29,7 @@ SYSTEMD = Path("/run/systemd/system")
 """Exists where systemd is the init."""
 
 _START_TIMEOUT_S = 20.0
+_STOP_TIMEOUT_S = 60.0
 _POLL_S = 0.02
 _LOG_TAIL_LINES = 15
 
@@ -107,6 +113,41 @@ def _tail(path: Path, began: int) -> str:
         file.seek(began)
         lines = file.read().decode(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
     return "\n".join(f"  {line}" for line in lines) or f"  it said nothing in {path}"
+
+
+def uninstall(run: Path, *, discard_everything: bool) -> None:
+    """Stops the daemon whose socket is in the directory `run`, removes the unit if it is that daemon's, and has the
+    daemon's program take away all else. Raises Unavailable if it does not end, and what it says if it refuses."""
+    host = Host()
+    if run == RUN and UNIT.exists():
+        if SYSTEMD.is_dir():
+            host.run("client:uninstall", ["systemctl", "disable", "--now", "wye.service"])
+        host.remove_tree("client:uninstall", UNIT)
+        if SYSTEMD.is_dir():
+            host.run("client:uninstall", ["systemctl", "daemon-reload"])
+    _stop(Address(path=str(run / SOCKET)))
+    argv = [sys.executable, "-m", "wye.daemon.main", "--erase"]
+    if discard_everything:
+        argv.append("--discard-everything")
+    host.run("client:uninstall", argv, timeout_s=None)
+
+
+def _stop(address: Address) -> None:
+    """By the process that listens there, as the kernel knows it."""
+    try:
+        with open_socket(address) as opened:
+            pid, _, _ = struct.unpack("3i", opened.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        ended = os.pidfd_open(pid)
+    except (NotListening, ProcessLookupError):
+        return
+    try:
+        signal.pidfd_send_signal(ended, signal.SIGTERM)
+        poll = select.poll()
+        poll.register(ended, select.POLLIN)
+        if not poll.poll(_STOP_TIMEOUT_S * 1000):
+            raise Unavailable(f"the daemon (process {pid}) does not end", hint="see its log, then try again")
+    finally:
+        os.close(ended)
 
 
 # ---------------------------------------------------------------- systemd

@@ -1,15 +1,20 @@
-"""wye daemon status, install: the process behind all this."""
+"""wye daemon status, install, uninstall: the process behind all this."""
 
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from wye.api import start
 from wye.api.client import connect
 from wye.api.start import install_unit, unit_text
-from wye.cli.session import Json, say, session_of
+from wye.api.transport import NotListening
+from wye.cli.session import Json, note, say, session_of
+from wye.errors import BadRequest, Denied
 
 daemon = typer.Typer(name="daemon", help="The daemon: its state, and its systemd unit.", no_args_is_help=True)
 
@@ -46,3 +51,31 @@ def install(
         say("wye.service is installed, enabled and started")
     else:
         say("wye.service is written; systemd does not run here, so until it does the first 'wye' starts the daemon")
+
+
+@daemon.command()
+def uninstall(
+    yes: Annotated[bool, typer.Option("--yes", help="Yes, remove it.")] = False,
+    discard_everything: Annotated[
+        bool, typer.Option("--discard-everything", help="All environments and their data, too.")
+    ] = False,
+) -> None:
+    """Stop the daemon and remove all that it has on this machine. Packages, and your configuration, stay."""
+    run = Path(os.environ.get("WYE_RUN") or start.RUN)
+    if os.geteuid() != 0:
+        raise Denied("only root can remove the daemon", hint="run it with sudo")
+    if not yes:
+        raise BadRequest("this removes the daemon, its pool and its images", hint="if you want that, say --yes")
+    try:
+        with connect(f"unix://{run / start.SOCKET}", may_start=False) as client:
+            names = sorted(environment.name for environment in client.environments())
+    except NotListening:
+        names = []  # the daemon's own program looks again
+    if names and not discard_everything:
+        raise Denied(
+            f"there are environments: {', '.join(names[:20])}",
+            hint="discard them first, or say --discard-everything: their data is then gone for good",
+        )
+    note("stopping the daemon and removing what it has")
+    start.uninstall(run, discard_everything=discard_everything)
+    say("all gone; packages and /etc/wye stay")

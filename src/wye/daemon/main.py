@@ -5,6 +5,8 @@ Services do not need this process: killed, it leaves them running, and the next 
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import logging
 import os
 import sys
@@ -28,6 +30,7 @@ from wye.engine.context import Engine, Settings
 from wye.engine.events import Events
 from wye.engine.reconcile import reconcile
 from wye.engine.sleep import ensure_awake
+from wye.engine.uninstall import uninstall
 from wye.errors import Conflict, WyeError
 from wye.host import Host
 from wye.interfaces import Finding, silent
@@ -40,6 +43,11 @@ from wye.store.sqlite import SqliteStore
 
 logger = logging.getLogger("wye")
 
+ROOT_HOLDS = ("wye.db", "wye.db-wal", "wye.db-shm", "cache", "pool.img.lock")
+RUN_HOLDS = ("wye.sock", "containers", "network", "daemon.lock", "start.lock")
+LOG_HOLDS = ("containers", "daemon.log")
+"""What a daemon keeps there besides the pool. The directories may be shared with others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
@@ -51,6 +59,7 @@ class Daemon:
     supervisor: ThreadSupervisor
     doors: HostDoors
     network: LinuxNetwork
+    pool: Pool
     ended: threading.Event
 
     def start(self) -> None:
@@ -93,15 +102,9 @@ def build(config: Config, host: Host) -> Daemon:
     """Puts the parts together. Touches nothing on the machine but its own directories."""
     for directory, mode in ((config.root, 0o711), (config.run, 0o711), (config.log, 0o750)):
         host.make_directory("daemon:directories", directory, mode=mode)
-    pool_path = config.pool or config.root / "pool"
-    volumes = Pool(
-        host,
-        path=pool_path,
-        image=None if config.pool else config.root / "pool.img",
-        image_bytes=None if config.pool else configuration.pool_bytes(config),
-    )
+    volumes = _pool(config, host)
     volumes.open()
-    images = ImageStore(host, directory=pool_path / "images", cache=config.root / "cache", uid_base=config.uid_base)
+    images = ImageStore(host, directory=volumes.path / "images", cache=config.root / "cache", uid_base=config.uid_base)
     images.open()
     runtime = CrunRuntime(
         host, directory=config.run / "containers", log_directory=config.log / "containers", uid_base=config.uid_base
@@ -145,7 +148,14 @@ def build(config: Config, host: Host) -> Daemon:
         ),
         events=events,
     )
-    return Daemon(config, engine, store, supervisor, doors, network, threading.Event())
+    return Daemon(config, engine, store, supervisor, doors, network, volumes, threading.Event())
+
+
+def _pool(config: Config, host: Host) -> Pool:
+    if config.pool is not None:
+        return Pool(host, path=config.pool, image=None)
+    size = configuration.pool_bytes(config)
+    return Pool(host, path=config.root / "pool", image=config.root / "pool.img", image_bytes=size)
 
 
 def _findings(subject: str, problems: list[tuple[str, str]], well: str) -> list[Finding]:
@@ -193,8 +203,42 @@ def run(config: Config, host: Host) -> int:
     return 0
 
 
+def erase(config: Config, host: Host, *, discard_everything: bool = False) -> None:
+    """All that a daemon of this configuration has on the machine, for those who uninstall. Packages and the
+    configuration stay. Raises Conflict if it runs, Denied while there are environments."""
+    if config.database.exists():
+        host.make_directory("daemon:directories", config.run, mode=0o711)
+        with host.lock("daemon:lock", config.run / "daemon.lock", wait=False) as alone:
+            if not alone:
+                raise Conflict(f"a daemon runs in {config.run}", hint="stop it first, or use 'wye daemon uninstall'")
+            daemon = build(config, host)
+            try:
+                uninstall(daemon.engine, discard_everything=discard_everything, actor="uninstall", report=silent)
+                daemon.network.erase()
+            finally:
+                daemon.stop()
+            daemon.pool.erase()
+    elif config.pool is None and config.root.is_dir():
+        _pool(config, host).erase()  # a first start was cut short
+    for directory, names in ((config.run, RUN_HOLDS), (config.log, LOG_HOLDS), (config.root, ROOT_HOLDS)):
+        for name in names:
+            host.remove_tree("daemon:erase", directory / name)
+        with contextlib.suppress(OSError):  # somebody else keeps something there
+            directory.rmdir()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="wyed", description="The daemon of wye. Its options: docs/configuration.md.")
+    parser.add_argument("--erase", action="store_true", help="remove all that it has on this machine, and end")
+    parser.add_argument(
+        "--discard-everything", action="store_true", help="with --erase: environments and all their data, too"
+    )
+    return parser.parse_args()
+
+
 def main() -> None:
     os.umask(0o022)
+    options = _options()
     try:
         config = configuration.from_process()
         logging.basicConfig(
@@ -203,6 +247,9 @@ def main() -> None:
         logging.Formatter.converter = time.gmtime
         logging.getLogger("uvicorn").setLevel("WARNING")
         diagnosis.raise_open_files()
+        if options.erase:
+            erase(config, Host(), discard_everything=options.discard_everything)
+            return
         sys.exit(run(config, Host()))
     except WyeError as error:
         print(f"wyed: {error.message}", *([f"hint: {error.hint}"] if error.hint else []), sep="\n", file=sys.stderr)

@@ -25,7 +25,7 @@ def reconcile(engine: Engine) -> list[str]:
     told += [f"{name} is gone: its rename or discard was finished" for name in engine.ledger.settle()]
     environments = [entry.environment for entry in engine.ledger.environments().values()]
     known = {environment.id for environment in environments}
-    told += _remove_strangers(engine, known)
+    told += remove_strangers(engine, known)
     interrupted = {intent.environment for intent in engine.ledger.intents()}
     awake: list[tuple[Environment, Spec, bool]] = []
     for environment in sorted(environments, key=lambda each: (each.is_fork, each.name)):
@@ -42,7 +42,8 @@ def reconcile(engine: Engine) -> list[str]:
     return told
 
 
-def _remove_strangers(engine: Engine, known: set[EnvironmentId]) -> list[str]:
+def remove_strangers(engine: Engine, known: set[EnvironmentId]) -> list[str]:
+    """Removes what belongs to none of the `known` environments; what that was, a line each."""
     told = []
     for container in engine.runtime.containers():
         if container.environment not in known:

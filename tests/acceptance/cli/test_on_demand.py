@@ -39,7 +39,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         if os.path.ismount(tmp_path / "pool"):
             subprocess.run(["umount", tmp_path / "pool"], check=True)
         listed = subprocess.run(
-            ["losetup", "-n", "-O", "NAME", "-j", tmp_path / "pool.img"], check=True, capture_output=True, text=True
+            ["losetup", "-n", "-O", "NAME", "-j", tmp_path / "pool.img"], check=False, capture_output=True, text=True
         )
         for device in listed.stdout.split():
             subprocess.run(["losetup", "-d", device], check=True)
@@ -118,3 +118,22 @@ def test_nobody_starts_one_elsewhere(root: Path) -> None:
     with pytest.raises(Unavailable, match="no daemon answers"):
         wye.connect(may_start=False)
     assert daemon_of(root) is None
+
+
+def test_uninstalling_leaves_nothing_of_ours_and_all_of_others(root: Path) -> None:
+    (root / "somebody's").write_text("file")
+    assert run("ps").returncode == 0
+    pid = daemon_of(root)
+    asked = run("daemon", "uninstall")
+    assert (asked.returncode, "--yes" in asked.stderr, daemon_of(root)) == (2, True, pid)
+    done = run("daemon", "uninstall", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert daemon_of(root) is None
+    assert [path.name for path in root.iterdir()] == ["somebody's"]
+    for listing in (["nft", "list", "tables"], ["ip", "link"], ["losetup", "-l"]):
+        found = subprocess.run(listing, check=True, capture_output=True, text=True).stdout
+        assert "wyecli" not in found
+        assert str(root) not in found
+    assert "100.75.0.0" not in subprocess.run(["ip", "route"], check=True, capture_output=True, text=True).stdout
+    assert run("daemon", "uninstall", "--yes").returncode == 0, "again: nothing is there, and nothing is made"
+    assert [path.name for path in root.iterdir()] == ["somebody's"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,16 +20,19 @@ from wye.engine import (
     history,
     inspect,
     logs,
+    plan,
+    records,
     rename,
     restore,
     sleep,
     snapshot,
     start,
+    uninstall,
 )
 from wye.engine.apply import ServiceFailed
 from wye.errors import BadRequest, Conflict, Denied, NotFound, Unavailable, WyeError
 from wye.interfaces import silent
-from wye.model import PRODUCTION, SHELL
+from wye.model import PRODUCTION, SHELL, ImageConfig
 from wye.testing.memory_runtime import Program
 
 
@@ -231,6 +235,27 @@ def test_discard_needs_a_word_for_production(world: World) -> None:
     discard.discard(world.engine, "production", confirm_production=True, actor="test", report=silent)
     assert [each.name for each in inspect.listing(world.engine)] == ["f"], "its forks live on"
     assert world.file("f", "data").exists()
+
+
+def test_uninstall_asks_first_and_leaves_nothing(world: World) -> None:
+    world.up()
+    fork_one(world)
+    with pytest.raises(Denied, match="there are environments: f, production"):
+        uninstall.uninstall(world.engine, discard_everything=False, actor="test", report=silent)
+    assert len([each for each in world.runtime.containers() if each.pid is not None]) == 4
+    uninstall.uninstall(world.engine, discard_everything=True, actor="test", report=silent)
+    assert (inspect.listing(world.engine), world.runtime.containers(), world.network.environments()) == ([], [], set())
+    assert world.volumes.environments() == set()
+
+
+def test_the_shell_runs_as_the_user_of_its_image(world: World) -> None:
+    world.up()
+    execute.open_exec(world.engine, "production", execute.Request(argv=("id",)), actor="test").close()
+    assert world.runtime.plans[-1].user == ""
+    spec = records.spec_of(world.engine, records.require(world.engine, PRODUCTION).environment)
+    image = replace(world.images.image("wye/shell"), config=ImageConfig(user="user", working_dir="/home/user"))
+    planned = plan.shell_plan(records.require(world.engine, PRODUCTION).environment, spec, image, resolver="")
+    assert (planned.user, planned.working_dir, planned.no_new_privileges) == ("user", "/home/user", False)
 
 
 def test_discard_leaves_a_ledger_that_can_be_read(world: World) -> None:

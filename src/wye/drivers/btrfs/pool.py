@@ -67,6 +67,20 @@ class Pool:
             with self._alone():
                 storage.unmount(self._host, self.path, self._image)
 
+    def erase(self) -> None:
+        """Takes away everything that `open` and others have put here, for those who uninstall. Implies close."""
+        if self._image is not None:
+            self.close()
+            for path in (self._image, self._image.with_name(f"{self._image.name}.partial"), self.path):
+                self._host.remove_tree("pool:erase", path)
+            self._host.remove_tree("pool:erase", self._image.with_name(f"{self._image.name}.lock"))
+            return
+        for noun, names in ((_ENVIRONMENT, self._names(_ENVIRONMENT)), (_SNAPSHOT, [*self._names(_SNAPSHOT), _EMPTY])):
+            for name in names:
+                self._delete("pool:erase", noun, name)
+        for name in ("images", "environments", "snapshots", ".lock"):
+            self._host.remove_tree("pool:erase", self.path / name)
+
     @property
     def squota(self) -> bool:
         """Whether usage and limits work here."""
