@@ -9,10 +9,17 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import Project
+from wye.api.process import ExecResult
 
 pytestmark = pytest.mark.host
 
 SECRET = "the production secret 8c1f"
+
+
+class Attacked(Project):
+    def sh(self, environment: str, script: str, service: str | None = "box") -> ExecResult:
+        """As root, in the shell too, where people are somebody else."""
+        return self.client.exec(environment, ["sh", "-c", script], service=service, user="root")
 
 
 @pytest.fixture
@@ -21,7 +28,7 @@ def pair(project: Project) -> Project:
     project.up()
     project.fork()
     project.sh("production", f"echo '{SECRET}' > /data/secret")
-    return project
+    return Attacked(project.running, project.directory)
 
 
 @pytest.mark.parametrize("service", ["box", None], ids=["service", "shell"])

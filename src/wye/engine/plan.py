@@ -221,7 +221,7 @@ def container_plan(
 def shell_plan(environment: Environment, spec: Spec, image: Image, *, resolver: str) -> ContainerPlan:
     """The container that `exec` uses by default: every volume under /volumes, the environment's network.
 
-    It may gain privileges inside its user namespace (sudo), which give it nothing outside.
+    People are there as the image's own user; with sudo they gain rights inside its user namespace, and nothing outside.
     """
     return ContainerPlan(
         environment=environment.id,
@@ -230,7 +230,7 @@ def shell_plan(environment: Environment, spec: Spec, image: Image, *, resolver: 
         argv=("sleep", "infinity"),
         env={**image.config.environment, "WYE_ENVIRONMENT": environment.name, "WYE_PROJECT": environment.project},
         working_dir=image.config.working_dir or "/",
-        user="",
+        user=image.config.user,
         hostname=f"{environment.name}"[:63],
         binds=tuple(Bind(source=f"volumes/{name}", target=f"/volumes/{name}") for name in sorted(spec.volumes)),
         files=hosts_files(environment, spec, SHELL, resolver=resolver),
