@@ -591,7 +591,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """`seconds` by step; `items`: rows, keys; `digest` of what a rehearsal relied on and the merge must find again."""
+    """`seconds` by step; `items`: rows, keys, and whatever else was written. 0: the target had all of it."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     items: int = 0
@@ -640,6 +640,10 @@ class FilePlan(Protocol):
         """How many paths are written, by place."""
         ...
 
+    def paths(self) -> frozenset[str]:
+        """What is written, as in `PathChange`."""
+        ...
+
 
 class FileKind(Protocol):
     """Files: whatever no other kind claims."""
@@ -663,8 +667,9 @@ class FileKind(Protocol):
         what the plan saw."""
         ...
 
-    def recover(self, root: Path) -> bool:
-        """Undoes what a killed `apply` did below an environment's root. Whether there was anything."""
+    def recover(self, root: Path, *, finish: bool = False) -> bool:
+        """Undoes what a killed `apply` did below an environment's root, or with `finish` keeps it if it was carried
+        out in full. Whether there was anything."""
         ...
 
 
@@ -702,6 +707,16 @@ class ServerKind(Kind, Protocol):
         of theirs now and says what differs from the base's, with paths relative to the volume."""
         ...
 
-    def apply(self, target: Endpoint, changes: Changes, terms: Terms) -> Applied:
-        """Into a running server, in one transaction per database. Writers of other things go on meanwhile."""
+    def apply(
+        self, target: Endpoint, changes: Changes, terms: Terms, keep: Callable[[bytes], None] | None = None
+    ) -> Applied:
+        """Into a running server, in one transaction per database. Writers of other things go on meanwhile.
+
+        Just before each commit `keep` gets what takes back all that was applied by then, exactly: what others wrote
+        is not in it. What it does not keep is not committed."""
+        ...
+
+    def load(self, kept: bytes, *, place: str, target: Endpoint | None = None) -> Changes:
+        """What `keep` got, to be applied like other changes. With `target`: for an `apply` that may have been cut
+        short there, without what never came to its commit."""
         ...

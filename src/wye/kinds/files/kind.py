@@ -35,6 +35,9 @@ class _Plan:
         places = (place_of(write.path) for write in self.planned.writes)
         return dict(Counter(place.name for place in places if place is not None))
 
+    def paths(self) -> frozenset[str]:
+        return frozenset(write.path for write in self.planned.writes)
+
 
 class Files:
     """Satisfies `interfaces.FileKind`. `uid_base`: the host's id of the containers' root."""
@@ -75,8 +78,8 @@ class Files:
         with self._sides(theirs, live) as (other, target):
             return apply(self._host, plan.planned.writes, theirs=other, live=target)
 
-    def recover(self, root: Path) -> bool:
-        return recover(self._host, root) is not Recovered.NOTHING
+    def recover(self, root: Path, *, finish: bool = False) -> bool:
+        return recover(self._host, root, finish=finish) is not Recovered.NOTHING
 
     @contextmanager
     def _sides(self, *given: Bytes) -> Iterator[list[Side]]:

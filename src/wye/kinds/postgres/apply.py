@@ -10,14 +10,14 @@ The same function rehearses: on a throwaway fork of the target, or with `dry_run
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import psycopg
 
 from wye.errors import BadRequest, Unavailable
 from wye.host import Host
-from wye.kinds.postgres.catalog import difference, digest, merge_schemas, read_schema
+from wye.kinds.postgres.catalog import Schema, difference, digest, merge_schemas, read_schema
 from wye.kinds.postgres.changes import DatabaseChanges
 from wye.kinds.postgres.ddl import EXPAND, Statement
 from wye.kinds.postgres.references import check_deferred, check_references, keep_parents
@@ -26,7 +26,7 @@ from wye.kinds.postgres.replay import expand, fingerprint, replay, split
 from wye.kinds.postgres.session import Connection, begin_session, fetch, value
 from wye.kinds.postgres.stage import Staged, copy_writes, find_targets, stage
 from wye.kinds.postgres.tables import read_tables
-from wye.kinds.postgres.undo import undo_of
+from wye.kinds.postgres.undo import undo_of, undo_schema
 from wye.kinds.postgres.write import verify, write
 from wye.merge.conflict import Conflict, Decisions, Resolution
 from wye.merge.refused import Refused
@@ -51,11 +51,12 @@ class Options:
 
 @dataclass(slots=True)
 class Applied:
-    """`seconds` by step, in order; `rows` written; `schema`: digest of the target's schema before, if DDL is merged.
-    `undo`: changes that take the merge back; None if DDL was merged."""
+    """`seconds` by step, in order; `rows` written; `others`: statements, sequences and views; `schema`: digest of the
+    target's schema before, if DDL is merged. `undo`: changes that take the merge back."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     rows: int = 0
+    others: int = 0
     schema: str | None = None
     undo: DatabaseChanges | None = None
 
@@ -66,13 +67,15 @@ def apply(
     changes: DatabaseChanges,
     options: Options | None = None,
     resolutions: Mapping[str, Resolution] | None = None,
+    keep: Callable[[DatabaseChanges, str], None] | None = None,
 ) -> Applied:
     """Merges `changes` over a fresh superuser connection to their database in the target.
 
     Raises Refused with every conflict that could be found; the target is then unchanged, but for new values of
     enumerated types. Raises Unavailable if the connection broke; if that was at the commit, nobody knows what came of
     it. Merging the same changes again is harmless: what the target has already is not written twice (but rows of a
-    table without a key, which nothing tells apart, are).
+    table without a key, which nothing tells apart, are). Before the commit `keep` gets the undo and the transaction's
+    number, which later tells whether it was committed.
     """
     options = options or Options()
     begin_session(connection)
@@ -81,6 +84,8 @@ def apply(
         merge.expand()
         with connection.transaction(force_rollback=options.dry_run):
             merge.run()
+            if keep is not None and merge.applied.undo is not None and not options.dry_run:
+                keep(merge.applied.undo, str(value(connection, "select txid_current()")))
             host.at("postgres:apply:commit")
         merge.lap("commit")
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
@@ -106,6 +111,7 @@ class _Merge:
         self.place = f"postgres/{changes.database}"
         self.applied = Applied()
         self._since = host.monotonic()
+        self._before: Schema = {}
 
     def lap(self, step: str) -> None:
         now = self.host.monotonic()
@@ -136,6 +142,7 @@ class _Merge:
         self._replay(after)
         for view in self.changes.views:
             self.connection.execute(f"refresh materialized view {view}")
+        self.applied.others += len(ddl) + len(self.changes.views)
         self._verify_schema(expected)
         self.lap("verify")
         self._sequences()
@@ -146,7 +153,7 @@ class _Merge:
         """The schema that the target must have in the end; None if it has it already."""
         if self.changes.base == self.changes.theirs:
             return None
-        ours = read_schema(self.connection)
+        ours = self._before = read_schema(self.connection)
         if self.applied.schema is None:
             self.applied.schema = digest(ours)
             if self.options.schema not in (None, self.applied.schema):
@@ -251,6 +258,8 @@ class _Merge:
             )
             for n in difference(got, expected)
         ])  # fmt: skip
+        if self.applied.undo is not None:
+            self.applied.undo = undo_schema(self.applied.undo, self._before, got)
 
     def _sequences(self) -> None:
         """Moves sequences forward, never back. ALTER SEQUENCE is transactional and holds nextval() off until commit."""
@@ -262,6 +271,7 @@ class _Merge:
             if forward:
                 target = sequence.value + sequence.increment
                 self.connection.execute(f"alter sequence {sequence.name} restart with {target}")
+                self.applied.others += 1
 
     def _check(self) -> None:
         if not self.options.checks:

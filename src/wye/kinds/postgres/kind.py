@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psycopg
 
 from wye.errors import InvariantError, NotFound, Unavailable
@@ -22,7 +23,7 @@ from wye.kinds.postgres.changes import DatabaseChanges, page, stat, to_json
 from wye.kinds.postgres.cluster import FENCE, THROWAWAY, find_data, refuse_tablespaces
 from wye.kinds.postgres.plan import read_changes
 from wye.kinds.postgres.prepare import MAINTENANCE, prepare
-from wye.kinds.postgres.session import Connection
+from wye.kinds.postgres.session import Connection, value
 from wye.kinds.postgres.volume import PostgresVolume
 from wye.merge.conflict import Resolution, resolution_from_json
 from wye.merge.rows import Grain
@@ -126,20 +127,57 @@ class PostgresKind(PostgresVolume):
         )
         return PostgresChanges(place, tuple(found))
 
-    def apply(self, target: Endpoint, changes: Changes, terms: Terms) -> Applied:
+    def apply(
+        self, target: Endpoint, changes: Changes, terms: Terms, keep: Callable[[bytes], None] | None = None
+    ) -> Applied:
         if not isinstance(changes, PostgresChanges):
             raise InvariantError(f"{changes.kind} changes given to postgres")
         seconds: dict[str, float] = {}
-        rows = 0
+        items = 0
+        kept: list[_Kept] = []
+
+        def keep_one(undo: DatabaseChanges, transaction: str) -> None:
+            kept.append(_Kept(transaction, undo))
+            if keep is not None:
+                keep(msgspec.json.encode(kept))
+
         for database in changes.databases:
             with _opened(target, database.database) as connection:
                 done = merging.apply(
-                    self._host, connection, database, _options(terms, database), _resolutions(terms.resolutions)
+                    self._host,
+                    connection,
+                    database,
+                    _options(terms, database),
+                    _resolutions(terms.resolutions),
+                    keep_one,
                 )
-            rows += done.rows
+            items += done.rows + done.others
             for step, took in done.seconds.items():
                 seconds[step] = seconds.get(step, 0.0) + took
-        return Applied(seconds=seconds, items=rows)
+        return Applied(seconds=seconds, items=items)
+
+    def load(self, kept: bytes, *, place: str, target: Endpoint | None = None) -> Changes:
+        found = msgspec.json.decode(kept, type=list[_Kept])
+        return PostgresChanges(
+            place, tuple(each.undo for each in found if target is None or _is_committed(target, each))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What takes one database's transaction back, and the number of that transaction."""
+
+    transaction: str
+    undo: DatabaseChanges
+
+
+def _is_committed(target: Endpoint, kept: _Kept) -> bool:
+    """A number that the server does not know yet is of a transaction that it never heard of again after a crash."""
+    with _opened(target, kept.undo.database) as connection:
+        try:
+            return bool(value(connection, f"select txid_status({int(kept.transaction)}) = 'committed'"))
+        except psycopg.errors.InvalidParameterValue:
+            return False
 
 
 @contextlib.contextmanager

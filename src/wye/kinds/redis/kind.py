@@ -22,8 +22,9 @@ from wye.kinds.redis import apply as merging
 from wye.kinds.redis.aof import candidates
 from wye.kinds.redis.changes import RedisChanges, changes, page, stat
 from wye.kinds.redis.connection import Client, ConnectionLost, require_supported
-from wye.kinds.redis.plan import plan
+from wye.kinds.redis.plan import RedisPlan, from_json, inverse, plan, to_json
 from wye.kinds.redis.server import settings, settle
+from wye.kinds.redis.undo import plan_undo, undo_page, undo_stat
 from wye.kinds.redis.volume import RedisVolume
 from wye.merge.conflict import Decisions, resolution_from_json
 from wye.merge.refused import Refused
@@ -54,6 +55,27 @@ class KeyChanges:
 
     def to_json(self) -> bytes:
         return msgspec.json.encode(self.stat())
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUndo:
+    """Satisfies `interfaces.Changes`: what takes an earlier application back. Needs no servers."""
+
+    place: str
+    writes: RedisPlan
+    kind: str = "redis"
+
+    def __bool__(self) -> bool:
+        return bool(self.writes.writes)
+
+    def stat(self) -> dict[str, Any]:
+        return dict(undo_stat(self.writes))
+
+    def page(self, offset: int, limit: int) -> dict[str, Any]:
+        return {"keys": undo_page(self.writes, offset=offset, limit=limit)}
+
+    def to_json(self) -> bytes:
+        return to_json(self.writes)
 
 
 class RedisKind(RedisVolume):
@@ -101,26 +123,18 @@ class RedisKind(RedisVolume):
         touched = candidates(self._host, base.root, theirs.root, after)
         return KeyChanges(place, changes(before, after, touched), before, after)
 
-    def apply(self, target: Endpoint, changes: Changes, terms: Terms) -> Applied:
-        if not isinstance(changes, KeyChanges):
-            raise InvariantError(f"{changes.kind} changes given to redis")
-        decisions = Decisions({key: resolution_from_json(value) for key, value in terms.resolutions.items()})
+    def apply(
+        self, target: Endpoint, changes: Changes, terms: Terms, keep: Callable[[bytes], None] | None = None
+    ) -> Applied:
         client = self._client(target)
         try:
             began = time.monotonic()
-            by_field = frozenset(str(name) for name in terms.settings.get("fields", ()))
-            planned = plan(
-                changes.place,
-                changes.base,
-                client,
-                changes.theirs,
-                changes.found,
-                decisions,
-                lambda key: key.decode(errors="surrogateescape") in by_field,
-            )
+            planned = _planned(client, changes, terms)
             if planned.conflicts:
                 raise Refused(planned.conflicts)
             if not terms.dry_run:
+                if keep is not None:
+                    keep(to_json(inverse(planned)))
                 try:
                     merging.apply(changes.place, client, planned)
                 except ConnectionLost:
@@ -132,8 +146,30 @@ class RedisKind(RedisVolume):
         finally:
             client.close()
 
+    def load(self, kept: bytes, *, place: str, target: Endpoint | None = None) -> Changes:
+        """Keys that never got their new value are as they were: applying this leaves them alone."""
+        return KeyUndo(place, from_json(kept))
+
     def _client(self, server: Endpoint) -> Client:
         return Client(self._host, lambda: server.dial(_PORT), password=_password(server))
+
+
+def _planned(client: Client, changes: Changes, terms: Terms) -> RedisPlan:
+    decisions = Decisions({key: resolution_from_json(value) for key, value in terms.resolutions.items()})
+    if isinstance(changes, KeyUndo):
+        return plan_undo(changes.place, client, changes.writes, decisions)
+    if not isinstance(changes, KeyChanges):
+        raise InvariantError(f"{changes.kind} changes given to redis")
+    by_field = frozenset(str(name) for name in terms.settings.get("fields", ()))
+    return plan(
+        changes.place,
+        changes.base,
+        client,
+        changes.theirs,
+        changes.found,
+        decisions,
+        lambda key: key.decode(errors="surrogateescape") in by_field,
+    )
 
 
 def _password(server: Endpoint) -> str | None:
