@@ -8,7 +8,9 @@ journal, which the next one to open the file rolls back.
 Triggers do not fire (their effects are in the diff already) and foreign keys do not cascade; the keys are checked at
 the end, as is what every constraint says of every row. All conflicts are collected before anything is refused.
 
-Reverting is the same merge with the roles swapped: changes from the state after the merge to the one before.
+Reverting is the same merge with the roles swapped: changes from the state after the merge to the one before. A merge
+that was committed and must not stay is taken back the same way, by what it did itself (`inverse`): what others have
+written since is not in it, and stays.
 """
 
 from __future__ import annotations
@@ -23,16 +25,19 @@ import apsw
 
 from wye.host import Host
 from wye.kinds.sqlite.cells import Cells
-from wye.kinds.sqlite.changes import SqliteChanges, TableChanges, content, encoding
+from wye.kinds.sqlite.changes import SqliteChanges, TableChanges, content, encoding, pragma
+from wye.kinds.sqlite.changes import sequences as read_sequences
 from wye.kinds.sqlite.database import opened, quoted, translated
+from wye.kinds.sqlite.record import Record
 from wye.kinds.sqlite.schema import ObjectChange, read_objects, read_shape
 from wye.kinds.sqlite.write import Writer
-from wye.merge.conflict import BOTH, NONE, Conflict, Decisions, Json, Side
+from wye.merge.conflict import BOTH, NONE, Conflict, Decisions, Json, Resolution, Side
 from wye.merge.refused import Refused
 from wye.merge.rows import Grain, MergedRows, Row, Table, Triple, merge_keyed, merge_multiset
 
-_BEFORE_ROWS = ("table",)
-"""Of what is created, what rows need; the rest waits for them: a unique index may hold only afterwards."""
+_DROPS, _TABLES, _REST = range(3)
+"""The steps of `ObjectChange`: a unique index, say, may hold only after the rows were written."""
+_BACK_BUSY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +49,8 @@ class Rules:
 
 
 class Application:
-    """A merge in an open transaction. `written`: rows. Leaving the context without `commit` rolls back."""
+    """A merge in an open transaction. `written`: rows; `is_empty`: the database had all of it already; `inverse`: what
+    takes it back (`take_back`), nothing while there are conflicts. Leaving the context without `commit` rolls back."""
 
     def __init__(self, connection: apsw.Connection, host: Host, subject: str) -> None:
         self._connection = connection
@@ -52,6 +58,8 @@ class Application:
         self._subject = subject
         self.conflicts: list[Conflict] = []
         self.written = 0
+        self.is_empty = False
+        self.inverse = SqliteChanges()
 
     def commit(self) -> None:
         """Durable when it returns. Raises Refused with all conflicts if there are any."""
@@ -73,8 +81,10 @@ def merged(
     rules: Mapping[str, Rules] | None = None,
     *,
     busy_s: float = 5.0,
+    is_back: bool = False,
 ) -> Iterator[Application]:
     """Merges `found` into the database at `path` beneath `root`. `place` names it in conflicts ("volume data: app.db").
+    `is_back`: `found` takes a merge back, so what others have changed since stays without a conflict.
 
     Raises DatabaseBusy if the application keeps its lock for `busy_s`. Its own writers wait until the context is left,
     so be quick between the merge and `commit`. Meanwhile nothing else in this process may open the file
@@ -83,11 +93,14 @@ def merged(
         host.at("sqlite:begin")
         connection.execute("BEGIN IMMEDIATE")
         application = Application(connection, host, path)
-        merge = _Merge(connection, place, Decisions() if decisions is None else decisions, dict(rules or {}))
+        merge = _Merge(connection, place, Decisions() if decisions is None else decisions, dict(rules or {}), is_back)
         known = len(merge.decisions.open)
         merge.run(found)
         application.conflicts = [*merge.decisions.open[known:], *merge.refused]
         application.written = merge.written
+        application.is_empty = not (merge.written or merge.defined)
+        if not application.conflicts:
+            application.inverse = merge.inverse
         try:
             yield application
         finally:
@@ -95,33 +108,71 @@ def merged(
                 connection.execute("ROLLBACK")
 
 
+def take_back(
+    host: Host, place: str, root: Path, path: str, inverse: SqliteChanges, rules: Mapping[str, Rules] | None = None
+) -> list[str]:
+    """Takes a merge back that was committed, by its `Application.inverse`, and says what of it could not be, because of
+    what others have written since. Harmless if it was not committed. Raises DatabaseBusy, DatabaseFailed."""
+    back = merged(host, place, root, path, inverse, _KeepOurs(), rules, busy_s=_BACK_BUSY_S, is_back=True)
+    with back as application:
+        left = [f"{each.place} {', '.join(map(str, each.key))}: {each.detail}" for each in application.conflicts]
+        application.conflicts = []
+        application.commit()
+    return left
+
+
+class _KeepOurs(Decisions):
+    """What somebody else has written since stays."""
+
+    def of(self, conflict: Conflict) -> Resolution | None:
+        return Resolution(side=Side.OURS) if Side.OURS in conflict.choices else super().of(conflict)
+
+
 class _Merge:
     def __init__(
-        self, connection: apsw.Connection, place: str, decisions: Decisions, rules: Mapping[str, Rules]
+        self,
+        connection: apsw.Connection,
+        place: str,
+        decisions: Decisions,
+        rules: Mapping[str, Rules],
+        is_back: bool,
     ) -> None:
         self.connection = connection
         self.place = place
         self.decisions = decisions
         self.rules = rules
         self.cells = Cells(encoding(connection))
+        self.is_back = is_back
         self.refused: list[Conflict] = []
         self.written = 0
+        self.defined = 0
 
     def run(self, found: SqliteChanges) -> None:
         for refusal in found.refused:
             self._refuse(refusal.kind, refusal.name, refusal.detail)
         ours = read_objects(self.connection, "main")
         wanted = [change for change in found.objects if self._is_wanted(change, ours, found)]
+        concerned = {table.table for table in found.tables} | {change.name for change in wanted}
+        self.record = Record(self.connection, self.cells, concerned)
         broken = self._violations(found)
-        self._define([c for c in wanted if c.after is None or c.type in _BEFORE_ROWS])
+        for change in wanted:
+            if change.type == "table" and change.after is None:
+                self.record.keep(change.name)
+            elif change.lost_columns:
+                self.record.keep_columns(change.name, change.lost_columns)
+        self._define(wanted, _DROPS)
+        self._define(wanted, _TABLES)
         for table in found.tables:
             self._rows(table)
-        self._define([c for c in wanted if c.after is not None and c.type not in _BEFORE_ROWS])
+        self._define(wanted, _REST)
         self._verify(wanted)
         self._sequences(found.sequences)
         self._pragmas(found)
         for violation, count in (self._violations(found) - broken).items():
             self._refuse("foreign-key", violation[0], f"{count} rows without their parent in {violation[1]}")
+        self.inverse, lasting = self.record.inverse()
+        for name in dict.fromkeys(lasting) if not self.is_back else ():
+            self._refuse("schema", name, "these columns could not be brought back: drop them in the target yourself")
 
     # ------------------------------------------------------------ definitions
 
@@ -135,17 +186,19 @@ class _Merge:
                 "schema", change.name, f"both sides changed this {change.type}", change.before, current, change.after
             )
             return False
-        was = found.dropped.get(change.name) if change.type == "table" else None
-        if was is not None and content(self.connection, change.name) != was:
-            self._refuse("drop-vs-change", change.name, "the fork dropped the table, the target changed its rows")
+        was = found.dropped.get(change.name) if change.type == "table" and not self.is_back else None
+        if was is not None and content(self.connection, change.name, change.lost_columns) != was:
+            lost = f"column {', '.join(change.lost_columns)}" if change.lost_columns else "the table"
+            self._refuse("drop-vs-change", change.name, f"the fork dropped {lost}, the target changed what is in it")
             return False
         return True
 
-    def _define(self, wanted: list[ObjectChange]) -> None:
+    def _define(self, wanted: list[ObjectChange], step: int) -> None:
         for change in wanted:
-            for statement in change.statements:
+            for statement in change.steps[step]:
                 try:
                     self.connection.execute(statement)
+                    self.defined += 1
                 except apsw.Error as error:
                     self._refuse("schema", change.name, f"{statement}: {error}", change.before, None, change.after)
                     break
@@ -183,7 +236,8 @@ class _Merge:
         ]
         merged = merge_keyed(table, triples, self.decisions)
         loose = self._merge_loose(table, writer, found.loose)
-        self.refused += writer.carry_out(merged.writes, loose.writes)
+        with self.record.watching(table, shape, merged.writes, loose.writes):
+            self.refused += writer.carry_out(merged.writes, loose.writes)
         self.written += len(merged.writes) + len(loose.writes)
         self.refused += self._table_conflicts(table, found, triples)
 
@@ -191,6 +245,10 @@ class _Merge:
         base = Counter({row: before for row, before, _ in rows})
         theirs = Counter({row: after for row, _, after in rows})
         ours = Counter({row: writer.count(row) for row, _, _ in rows})
+        if self.is_back:  # as many as there are now, less what the merge added
+            due = [(row, after - before) for row, before, after in rows if ours[row] != after]
+            theirs = Counter({row: max(0, ours[row] + change) for row, change in due})
+            base = Counter({row: ours[row] for row, _ in due})
         return merge_multiset(table, base, ours, theirs, self.decisions)
 
     def _table_conflicts(self, table: Table, found: TableChanges, triples: list[Triple]) -> list[Conflict]:
@@ -226,18 +284,21 @@ class _Merge:
         """Forward only: an identity that was given out once is not given out again."""
         if not self.connection.execute("SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_sequence'").fetchall():
             return
+        current = read_sequences(self.connection, "main")
         for name, value in sequences.items():
-            self.connection.execute("UPDATE main.sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (value, name))
-            self.connection.execute(
-                "INSERT INTO main.sqlite_sequence (name, seq) SELECT ?, ? WHERE NOT EXISTS "
-                "(SELECT 1 FROM main.sqlite_sequence WHERE name = ?)",
-                (name, value, name),
-            )
+            if name in current and current[name] < value:
+                self.connection.execute("UPDATE main.sqlite_sequence SET seq = ? WHERE name = ?", (value, name))
+                self.defined += 1
+            elif name not in current:
+                self.connection.execute("INSERT INTO main.sqlite_sequence (name, seq) VALUES (?, ?)", (name, value))
+                self.defined += 1
 
     def _pragmas(self, found: SqliteChanges) -> None:
         for name, before, after in found.pragmas:
-            ((current,),) = self.connection.execute(f"PRAGMA main.{name}").fetchall()
-            if current not in (before, after):
+            current = pragma(self.connection, "main", name)
+            if current == after:
+                continue
+            if current != before:
                 conflict = Conflict(
                     kind="update/update", place=self.place, key=(name,), base=before, ours=current, theirs=after,
                     choices=BOTH,
@@ -246,6 +307,7 @@ class _Merge:
                 if chosen is None or chosen.side is not Side.THEIRS:
                     continue
             self.connection.execute(f"PRAGMA main.{name} = {after}")
+            self.defined += 1
 
     def _refuse(
         self, kind: str, name: str, detail: str, base: Json = None, ours: Json = None, theirs: Json = None

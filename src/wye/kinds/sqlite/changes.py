@@ -12,7 +12,7 @@ column's default is not mistaken for a change.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from wye.kinds.sqlite.schema import (
     ObjectChange,
     Shape,
     changed_objects,
+    column_defaults,
     read_objects,
     read_shape,
     virtual_tables,
@@ -61,8 +62,8 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqliteChanges:
-    """`dropped`: a fingerprint of the content, in the base, of each table that the fork dropped. `sequences`: the
-    fork's AUTOINCREMENT counters that moved. `pragmas`: (name, before, after)."""
+    """`dropped`: a fingerprint of what the base had in each table that the fork dropped, or dropped columns of.
+    `sequences`: the fork's AUTOINCREMENT counters that moved. `pragmas`: (name, before, after)."""
 
     objects: tuple[ObjectChange, ...] = ()
     tables: tuple[TableChanges, ...] = ()
@@ -85,21 +86,47 @@ def changes(host: Host, base: Path, theirs: Path) -> SqliteChanges:
         return found
 
 
-def content(connection: apsw.Connection, table: str) -> str:
-    """A fingerprint of all rows of a table of the main database, whatever their order."""
+def content(connection: apsw.Connection, table: str, columns: Sequence[str] = ()) -> str:
+    """A fingerprint of all rows of a table of the main database, whatever their order. With `columns`: of these alone,
+    and of no row that has nothing but defaults in them."""
     shape = read_shape(connection, "main", table)
     cells = Cells(encoding(connection))
+    chosen, where = tuple(shape.columns), ""
+    if columns:
+        chosen = (*shape.key, *(column for column in columns if column in shape.columns))
+        where = telling(connection, table, columns)
     total, count = 0, 0
-    for values in connection.execute(f"SELECT {cells.selected(shape.columns)} FROM main.{quoted(table)}"):
+    for values in connection.execute(f"SELECT {cells.selected(chosen)} FROM main.{quoted(table)}{where}"):
         digest = hashlib.sha256(repr(cells.row(values)).encode()).digest()
         total = (total + int.from_bytes(digest)) % (1 << 256)
         count += 1
-    return f"{count}:{total:064x}:{','.join(shape.columns)}"
+    return f"{count}:{total:064x}:{','.join(chosen)}"
+
+
+def telling(connection: apsw.Connection, table: str, columns: Sequence[str]) -> str:
+    """SQL: where some stored one of these columns holds another value than its default."""
+    defaults = column_defaults(connection, table)
+    stored = read_shape(connection, "main", table).columns
+    told = [f"{quoted(name)} IS NOT ({defaults[name]}) COLLATE BINARY" for name in columns if name in stored]
+    return f" WHERE {' OR '.join(told) or 'FALSE'}"
 
 
 def encoding(connection: apsw.Connection) -> str:
     ((name,),) = connection.execute("PRAGMA encoding").fetchall()
     return str(name)
+
+
+def sequences(connection: apsw.Connection, schema: str) -> dict[str, int]:
+    """The AUTOINCREMENT counters by table."""
+    if not connection.execute(f"SELECT 1 FROM {schema}.sqlite_schema WHERE name = 'sqlite_sequence'").fetchall():
+        return {}
+    rows: Iterable[Any] = connection.execute(f"SELECT name, seq FROM {schema}.sqlite_sequence")
+    return {str(name): value for name, value in rows if isinstance(value, int)}
+
+
+def pragma(connection: apsw.Connection, schema: str, name: str) -> int:
+    ((value,),) = connection.execute(f"PRAGMA {schema}.{name}").fetchall()
+    return int(str(value))
 
 
 def to_json(found: SqliteChanges) -> bytes:
@@ -170,9 +197,9 @@ class _Comparison:
                 self.refused.append(Refusal(kind="schema", name=name, detail=detail))
         objects = [change for change in objects if change.name not in special]
         dropped = {
-            change.name: content(self.connection, change.name)
+            change.name: content(self.connection, change.name, change.lost_columns)
             for change in objects
-            if change.type == "table" and change.after is None
+            if change.type == "table" and (change.after is None or change.lost_columns)
         }
         self._give_base_theirs_shape(objects)
         tables = [
@@ -203,9 +230,9 @@ class _Comparison:
             self.refused.append(Refusal(kind="virtual-table", name=name, detail=detail))
 
     def _give_base_theirs_shape(self, objects: list[ObjectChange]) -> None:
-        for change in objects:
-            if change.type == "table" or change.after is None:
-                for statement in change.statements:
+        for step in range(2):
+            for change in objects:
+                for statement in change.steps[step]:
                     self.connection.execute(statement)
 
     def _table(self, name: str, special: bool) -> TableChanges | None:
@@ -263,25 +290,14 @@ class _Comparison:
             yield row, before, after
 
     def _sequences(self) -> dict[str, int]:
-        found: list[dict[str, int]] = []
-        for schema in ("main", "theirs"):
-            there = self.connection.execute(
-                f"SELECT 1 FROM {schema}.sqlite_schema WHERE name = 'sqlite_sequence'"
-            ).fetchall()
-            rows: Iterable[Any] = (
-                self.connection.execute(f"SELECT name, seq FROM {schema}.sqlite_sequence") if there else []
-            )
-            found.append({str(name): value for name, value in rows if isinstance(value, int)})
-        return {name: value for name, value in found[1].items() if found[0].get(name) != value}
+        before, after = (sequences(self.connection, schema) for schema in ("main", "theirs"))
+        return {name: value for name, value in after.items() if before.get(name) != value}
 
     def _pragmas(self) -> Iterator[tuple[str, int, int]]:
         for name in PRAGMAS:
-            values = [
-                int(str(self.connection.execute(f"PRAGMA {schema}.{name}").fetchall()[0][0]))
-                for schema in ("main", "theirs")
-            ]
-            if values[0] != values[1]:
-                yield name, values[0], values[1]
+            before, after = (pragma(self.connection, schema, name) for schema in ("main", "theirs"))
+            if before != after:
+                yield name, before, after
 
 
 def _present(shape: Shape, alias: str) -> str:

@@ -1,8 +1,8 @@
 """What a database defines: its tables, indexes, views and triggers, and what a fork changed of them.
 
 A definition is the text of its CREATE statement. Only changes that can be repeated on another database without a doubt
-are taken over: new and removed objects, replaced indexes, views and triggers, and columns added to a table. Any other
-change of a table (renamed or removed columns, a rebuilt table) is refused by name, as are virtual tables.
+are taken over: new and removed objects, replaced indexes, views and triggers, and columns added to a table or removed
+from it. Any other change of a table (renamed columns, a rebuilt table) is refused by name, as are virtual tables.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ Name = tuple[str, str]
 
 _DROPS = ("trigger", "view", "index", "table")
 _CREATES = ("table", "index", "view", "trigger")
+_QUOTES = {'"': '"', "`": "`", "[": "]", "'": "'"}
+_WORD = re.compile(r"[^\s(),;'\"`\[]+")
 _TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/|.""", re.DOTALL)
 
 
@@ -33,6 +35,22 @@ class ObjectChange:
     before: str | None
     after: str | None
     statements: tuple[str, ...]
+
+    @property
+    def steps(self) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        """The statements by when they are due: what would be in the way of a change to a table goes first, then tables
+        change, and what rests on them or on their rows is made at the end."""
+        if self.type == "table":
+            return (), self.statements, ()
+        first = () if self.before is None else self.statements[:1]
+        return first, (), self.statements[len(first) :]
+
+    @property
+    def lost_columns(self) -> tuple[str, ...]:
+        """Columns that it takes out of a table that stays."""
+        if self.type != "table" or self.before is None or self.after is None:
+            return ()
+        return tuple(_removed_columns(self.before, self.after) or ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +103,12 @@ def read_shape(connection: apsw.Connection, schema: str, table: str) -> Shape:
     )
 
 
+def column_defaults(connection: apsw.Connection, table: str) -> dict[str, str]:
+    """What a column of the main database's table holds where nothing was said: an expression, by column."""
+    rows: list[Any] = connection.execute(f"PRAGMA main.table_xinfo({quoted(table)})").fetchall()
+    return {str(row[1]): "NULL" if row[4] is None else str(row[4]) for row in rows}
+
+
 def changed_objects(base: dict[Name, str], theirs: dict[Name, str]) -> tuple[list[ObjectChange], list[Name]]:
     """What theirs changed, in an order that can be carried out, and what cannot be taken over."""
     changes: list[ObjectChange] = []
@@ -116,8 +140,12 @@ def _statements(name: Name, before: str | None, after: str | None) -> tuple[str,
         return (after,)
     if kind != "table":
         return (drop, after)
+    alter = f"ALTER TABLE {quoted(called)}"
     added = _added_columns(before, after)
-    return None if added is None else tuple(f"ALTER TABLE {quoted(called)} ADD COLUMN {column}" for column in added)
+    if added is not None:
+        return tuple(f"{alter} ADD COLUMN {column}" for column in added)
+    removed = _removed_columns(before, after)
+    return None if removed is None else tuple(f"{alter} DROP COLUMN {quoted(column)}" for column in removed)
 
 
 def _is_virtual(sql: str) -> bool:
@@ -134,6 +162,23 @@ def _added_columns(before: str, after: str) -> list[str] | None:
         if before[:at] + inserted + before[at:] == after and inserted.lstrip().startswith(","):
             return [part.strip() for part in _split(inserted.lstrip()[1:])]
     return None
+
+
+def _removed_columns(before: str, after: str) -> list[str] | None:
+    """Names of the columns that were removed, if nothing else differs."""
+    definitions = _added_columns(after, before)
+    if definitions is None:
+        return None
+    names = []
+    for definition in definitions:
+        if (close := _QUOTES.get(definition[:1])) is not None:
+            token = str(_TOKEN.findall(definition)[0])
+            names.append(token[1:-1].replace(close * 2, close))
+        elif (word := _WORD.match(definition)) is not None:
+            names.append(word[0])
+        else:
+            return None
+    return names
 
 
 def _split(text: str) -> Iterator[str]:
