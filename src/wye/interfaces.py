@@ -625,6 +625,11 @@ class FileApplication(Protocol):
         """Files that somebody wrote to while they were being replaced. Undo if there is one."""
         ...
 
+    def release(self) -> None:
+        """Commits the databases that it holds locked: services see all of it from now on. It can still be undone, and
+        what others have written to them since stays."""
+        ...
+
     def commit(self) -> None: ...
 
     def undo(self) -> list[str]: ...
@@ -637,19 +642,30 @@ class FilePlan(Protocol):
     def conflicts(self) -> list[Conflict]: ...
 
     def places(self) -> dict[str, int]:
-        """How many paths are written, by place."""
+        """How many paths are written, by place; of a database ("sqlite volume NAME:/PATH") how many rows."""
         ...
 
     def paths(self) -> frozenset[str]:
         """What is written, as in `PathChange`."""
         ...
 
+    def disturbed(self) -> frozenset[str]:
+        """Places ("volume NAME", "layer REPLICA") whose services must not run while it is applied: a database in a
+        volume is none, it takes its changes while others use it."""
+        ...
+
 
 class FileKind(Protocol):
-    """Files: whatever no other kind claims."""
+    """Files: whatever no other kind claims, and the databases that lie in files."""
 
-    def changes(self, base: Bytes, theirs: Bytes, paths: Sequence[PathChange], *, text: bool) -> list[FileDelta]:
-        """`text`: with unified diffs of text files."""
+    def changes(
+        self, base: Bytes, theirs: Bytes, paths: Sequence[PathChange], *, text: bool, whole: bool = False
+    ) -> list[FileDelta]:
+        """`text`: with unified diffs of text files. `whole`: databases too, as the files that they are."""
+        ...
+
+    def databases(self, base: Bytes, theirs: Bytes, paths: Sequence[PathChange]) -> list[Changes]:
+        """Of the databases that are on both sides: those that `changes` leaves out."""
         ...
 
     def patch(self, base: Bytes, theirs: Bytes, paths: Sequence[PathChange]) -> bytes:
@@ -657,9 +673,18 @@ class FileKind(Protocol):
         ...
 
     def plan(
-        self, base: Bytes, ours: Bytes, theirs: Bytes, paths: Sequence[PathChange], resolutions: Mapping[str, Any]
+        self,
+        base: Bytes,
+        ours: Bytes,
+        theirs: Bytes,
+        paths: Sequence[PathChange],
+        resolutions: Mapping[str, Any],
+        settings: Mapping[str, Any] | None = None,
+        *,
+        back: bool = False,
     ) -> FilePlan:
-        """Three ways; writes nothing. `paths`: what differs between base and theirs."""
+        """Three ways; writes nothing. `paths`: what differs between base and theirs. `settings` as in `Terms`. `back`:
+        base is what a merge made of theirs, so databases go back by what that merge wrote, not by all that differs."""
         ...
 
     def apply(self, plan: FilePlan, theirs: Bytes, live: Bytes) -> FileApplication:

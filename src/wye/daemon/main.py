@@ -34,9 +34,9 @@ from wye.engine.uninstall import uninstall
 from wye.errors import Conflict, WyeError
 from wye.host import Host
 from wye.interfaces import Finding, silent
-from wye.kinds.files.kind import Files
 from wye.kinds.postgres.kind import PostgresKind
 from wye.kinds.redis.kind import RedisKind
+from wye.kinds.trees.kind import Trees
 from wye.model import EnvironmentName, Verb
 from wye.store.ledger import Ledger
 from wye.store.sqlite import SqliteStore
@@ -129,7 +129,7 @@ def build(config: Config, host: Host) -> Daemon:
         network=network,
         doors=doors,
         supervisor=supervisor,
-        files=Files(host, uid_base=config.uid_base),
+        files=Trees(host, uid_base=config.uid_base),
         kinds=(PostgresKind(host), RedisKind(host)),
         probes=(
             ("pool", lambda: _findings("pool", volumes.findings(), "snapshots, usage and limits work")),

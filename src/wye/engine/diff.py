@@ -15,7 +15,7 @@ from wye.engine.comparing import Side, StoreChanges
 from wye.engine.context import Engine, environment_name
 from wye.engine.views import DiffResult, FileChange, FileView, PlaceChange, StoreChange
 from wye.errors import NotFound
-from wye.interfaces import FileDelta, PathChange
+from wye.interfaces import Changes, FileDelta, PathChange
 from wye.model import Environment, EnvironmentName, is_name
 
 
@@ -50,7 +50,8 @@ def diff(
             told = [] if rows else _places(engine, theirs, changes)
             changes = _files_only(engine, theirs, changes, service)
             before, after = comparing.bytes_of(engine, base), comparing.bytes_of(engine, theirs)
-            deltas = engine.files.changes(before, after, changes, text=text)
+            deltas = engine.files.changes(before, after, changes, text=text, whole=not rows)
+            inside = engine.files.databases(before, after, changes) if rows else []
     return DiffResult(
         environment=name,
         against=base.label,
@@ -59,7 +60,7 @@ def diff(
         places=tuple(told),
         files=tuple(_file_change(delta, with_text=text) for delta in deltas[offset : offset + limit]),
         total_files=len(deltas),
-        stores=told_stores,
+        stores=(*told_stores, *(_inside(each, offset, limit) for each in inside)),
     )
 
 
@@ -156,6 +157,13 @@ def _store_change(each: StoreChanges, offset: int, limit: int) -> StoreChange:
         stat={} if each.changes is None else each.changes.stat(),
         page={} if each.changes is None else each.changes.page(offset, limit),
         refused=tuple(comparing.conflict_view(conflict) for conflict in each.refused),
+    )
+
+
+def _inside(found: Changes, offset: int, limit: int) -> StoreChange:
+    """A database that lies in a file, and that no service serves."""
+    return StoreChange(
+        place=found.place, kind=found.kind, service="", stat=found.stat(), page=found.page(offset, limit)
     )
 
 

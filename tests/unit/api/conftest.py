@@ -35,7 +35,7 @@ from wye.engine.events import Events
 from wye.errors import Conflict, NotFound
 from wye.host import Host
 from wye.interfaces import Container, ContainerPlan, ExecPlan, Finding, LogLine, Report
-from wye.kinds.files.kind import Files
+from wye.kinds.trees.kind import Trees
 from wye.model import Build, EnvironmentId, Image, ImageConfig
 from wye.store.ledger import Ledger
 from wye.store.memory import MemoryStore
@@ -310,7 +310,7 @@ def serving(root: Path) -> Iterator[Served]:
         network=MemoryNetwork(host),
         doors=doors,
         supervisor=supervisor,
-        files=Files(host, uid_base=os.getuid()),
+        files=Trees(host, uid_base=os.getuid()),
         probes=(("kernel", lambda: [Finding(subject="kernel", level="ok", text="new enough")]),),
         events=events,
     )

@@ -18,8 +18,8 @@ from wye.engine.views import UpResult
 from wye.errors import NotFound
 from wye.host import Host
 from wye.interfaces import Report, silent
-from wye.kinds.files.kind import Files
 from wye.kinds.postgres.volume import PostgresVolume
+from wye.kinds.trees.kind import Trees
 from wye.model import Build, Image, ImageConfig
 from wye.store.ledger import Ledger
 from wye.store.memory import MemoryStore
@@ -127,7 +127,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         network=network,
         doors=doors,
         supervisor=supervisor,
-        files=Files(host, uid_base=os.getuid()),
+        files=Trees(host, uid_base=os.getuid()),
         kinds=(PostgresVolume(host),),
         settings=Settings(uid_base=os.getuid()),
     )

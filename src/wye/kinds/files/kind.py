@@ -1,46 +1,22 @@
-"""Files as the engine knows them: this room's parts behind `interfaces.FileKind`."""
+"""Files as people are told of them, and their recovery: what `interfaces.FileKind` asks of files alone."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from wye.errors import InvariantError
 from wye.host import Host
-from wye.interfaces import Bytes, FileApplication, FileDelta, FilePlan, PathChange
-from wye.kinds.files.apply import apply
+from wye.interfaces import Bytes, FileDelta, PathChange
 from wye.kinds.files.changes import changes
 from wye.kinds.files.patch import git_patch
-from wye.kinds.files.plan import FilePlan as Planned
-from wye.kinds.files.plan import plan
-from wye.kinds.files.tree import Side, place_of
+from wye.kinds.files.tree import Side
 from wye.kinds.files.undo import Recovered, recover
-from wye.merge.conflict import Conflict, Decisions, resolution_from_json
 from wye.merge.files import FileState
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    planned: Planned
-
-    @property
-    def conflicts(self) -> list[Conflict]:
-        return self.planned.conflicts
-
-    def places(self) -> dict[str, int]:
-        places = (place_of(write.path) for write in self.planned.writes)
-        return dict(Counter(place.name for place in places if place is not None))
-
-    def paths(self) -> frozenset[str]:
-        return frozenset(write.path for write in self.planned.writes)
-
-
 class Files:
-    """Satisfies `interfaces.FileKind`. `uid_base`: the host's id of the containers' root."""
+    """`uid_base`: the host's id of the containers' root."""
 
     def __init__(self, host: Host, *, uid_base: int) -> None:
         self._host = host
@@ -64,19 +40,6 @@ class Files:
     def patch(self, base: Bytes, theirs: Bytes, paths: Sequence[PathChange]) -> bytes:
         with self._sides(base, theirs) as (before, after):
             return git_patch(changes(self._host, before, after, paths))
-
-    def plan(
-        self, base: Bytes, ours: Bytes, theirs: Bytes, paths: Sequence[PathChange], resolutions: Mapping[str, Any]
-    ) -> FilePlan:
-        decisions = Decisions({identity: resolution_from_json(value) for identity, value in resolutions.items()})
-        with self._sides(base, ours, theirs) as (before, mine, other):
-            return _Plan(plan(self._host, before, mine, other, paths, decisions))
-
-    def apply(self, plan: FilePlan, theirs: Bytes, live: Bytes) -> FileApplication:
-        if not isinstance(plan, _Plan):
-            raise InvariantError("this plan is not of files")
-        with self._sides(theirs, live) as (other, target):
-            return apply(self._host, plan.planned.writes, theirs=other, live=target)
 
     def recover(self, root: Path, *, finish: bool = False) -> bool:
         return recover(self._host, root, finish=finish) is not Recovered.NOTHING

@@ -15,7 +15,7 @@ from dataclasses import replace
 import apsw
 
 from wye.kinds.sqlite.cells import Cells
-from wye.kinds.sqlite.changes import PRAGMAS, SqliteChanges, TableChanges, pragma, sequences, telling
+from wye.kinds.sqlite.changes import PRAGMAS, SqliteChanges, TableChanges, content, pragma, sequences, telling
 from wye.kinds.sqlite.database import quoted
 from wye.kinds.sqlite.schema import ObjectChange, Shape, changed_objects, read_objects, read_shape
 from wye.kinds.sqlite.write import Writer
@@ -104,6 +104,11 @@ class Record:
         found = SqliteChanges(
             objects=tuple(objects),
             tables=(*self._tables, *filled),
+            dropped={
+                change.name: content(self._connection, change.name, change.lost_columns)
+                for change in objects
+                if change.type == "table" and (change.after is None or change.lost_columns)
+            },
             sequences={name: value for name, value in self._sequences.items() if name in gone},
             pragmas=tuple(
                 (name, now, was)
