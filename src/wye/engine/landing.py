@@ -7,19 +7,18 @@ made since stay; files by their journal; services by starting them as they were.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from wye.engine import apply, checking, comparing, plan, records, seed, servers
-from wye.engine.comparing import Side
+from wye.engine import apply, checking, comparing, plan, records, seed, servers, undoing
 from wye.engine.context import Engine
 from wye.engine.outcome import Outcome
 from wye.engine.proposing import Proposal
-from wye.errors import CheckFailed, WyeError
+from wye.errors import CheckFailed, InvariantError, WyeError
 from wye.interfaces import Bytes, Endpoint, FileApplication, Progress, Report, Terms
 from wye.merge.refused import Refused
-from wye.model import Environment
+from wye.model import Environment, SnapshotId
 
 _HEALTHY_S = 60.0
 
@@ -41,8 +40,8 @@ class _Landing:
     proposal: Proposal
     terms: Terms
     stopped: list[str] = field(default_factory=list)
-    stores: list[comparing.StoreChanges] = field(default_factory=list)
     files: FileApplication | None = None
+    after: SnapshotId | None = None
 
 
 def land(
@@ -69,20 +68,21 @@ def land(
     terms.settings["sql_checks"] = checking.sql_checks(proposal.spec)
     landing = _Landing(engine, doing, before, proposal, terms)
     try:
+        undoing.forget(engine, head.environment.id)
         outcome.restarted = tuple(proposal.restarts())
         with outcome.steps("stop what changes"):
             _stop(landing, outcome, report)
         with outcome.steps("apply"):
             _apply(landing, outcome, report)
-        environment = _changed(landing)
+        environment = _changed(landing, report)
         with outcome.steps("start what changed"):
             _start(landing, environment, outcome, report)
     except Refused as error:
-        _undo(landing, report)
+        _undo(landing, outcome, report)
         outcome.conflicts, outcome.applied, outcome.restarted = tuple(error.conflicts), {}, ()
         return
     except WyeError:
-        _undo(landing, report)
+        _undo(landing, outcome, report)
         raise
     with outcome.steps("record"):
         _record(landing, environment, outcome, message)
@@ -109,13 +109,14 @@ def _apply(landing: _Landing, outcome: Outcome, report: Report) -> None:
         report(Progress(step="apply", subject=each.store.place))
         engine.host.at(f"{verb}:apply-store")
         with _server(landing, each) as target:
-            done = each.store.kind.apply(target, each.changes, landing.terms)
-        landing.stores.append(each)
+            keep = undoing.keeper(engine, environment.id, each.store.volume)
+            done = each.store.kind.apply(target, each.changes, landing.terms, keep)
         outcome.applied[each.store.place] = done.items
         for step, seconds in done.seconds.items():
             outcome.steps.taken[f"{each.store.place}: {step}"] = seconds
     if proposal.files.places():
         report(Progress(step="apply", subject="files"))
+        undoing.keep_paths(engine, environment.id, proposal.files.paths())
         engine.host.at(f"{verb}:apply-files")
         live = Bytes(
             root=engine.volumes.environment_path(environment.id),
@@ -125,6 +126,7 @@ def _apply(landing: _Landing, outcome: Outcome, report: Report) -> None:
         written_meanwhile = landing.files.check()
         if written_meanwhile:
             raise Refused(written_meanwhile)
+        landing.files.release()
         outcome.applied.update(proposal.files.places())
 
 
@@ -132,11 +134,19 @@ def _server(landing: _Landing, each: comparing.StoreChanges) -> AbstractContextM
     return servers.serving(landing.engine, landing.before.environment, landing.proposal.ours.spec, each.store)
 
 
-def _changed(landing: _Landing) -> Environment:
-    """The target with the merged spec; its doors are held."""
+def _changed(landing: _Landing, report: Report) -> Environment:
+    """The target with the merged spec; its doors are held. Its bytes are kept before any service goes on to write, so
+    that they differ from those before the merge by little else than the merge."""
     engine, proposal, environment = landing.engine, landing.proposal, landing.before.environment
-    if proposal.spec == proposal.ours.spec and proposal.images == proposal.ours.images:
-        return environment
+    if proposal.spec != proposal.ours.spec or proposal.images != proposal.ours.images:
+        environment = _respecified(landing)
+        seed.make_volumes(engine, environment.id, proposal.spec, environment.images, report=report)
+    landing.after = records.take_snapshot(engine, environment, verb=landing.doing.intent.verb)
+    return environment
+
+
+def _respecified(landing: _Landing) -> Environment:
+    engine, proposal, environment = landing.engine, landing.proposal, landing.before.environment
     doors = plan.wanted_doors(proposal.spec, held=environment.ports, fork=environment.is_fork)
     return replace(
         environment,
@@ -151,7 +161,6 @@ def _changed(landing: _Landing) -> Environment:
 def _start(landing: _Landing, environment: Environment, outcome: Outcome, report: Report) -> None:
     engine, spec = landing.engine, landing.proposal.spec
     verb = str(landing.doing.intent.verb)
-    seed.make_volumes(engine, environment.id, spec, environment.images, report=report)
     if not environment.awake or not (outcome.restarted or environment != landing.before.environment):
         return
     names = [name for name in outcome.restarted if name not in environment.stopped]
@@ -166,14 +175,16 @@ def _start(landing: _Landing, environment: Environment, outcome: Outcome, report
 
 def _record(landing: _Landing, environment: Environment, outcome: Outcome, message: str) -> None:
     engine, proposal, doing = landing.engine, landing.proposal, landing.doing
-    snapshot = records.take_snapshot(engine, environment, verb=doing.intent.verb)
     theirs = records.new_revision(
         engine,
         proposal.theirs.environment,
         proposal.theirs.snapshot,
         parents=(proposal.theirs.revision,),
     )
-    after = records.new_revision(engine, environment, snapshot, parents=(landing.before.environment.revision, theirs))
+    if landing.after is None:
+        raise InvariantError("a merge is recorded before it was applied")
+    parents = (landing.before.environment.revision, theirs)
+    after = records.new_revision(engine, environment, landing.after, parents=parents)
     evidence = engine.ledger.put_value(outcome.evidence(_told(proposal)))
     doing.intent.arguments["evidence"] = evidence
     entry = doing.commit(replace(environment, revision=after), message=message, previous=landing.before.id)
@@ -190,39 +201,33 @@ def _told(proposal: Proposal) -> dict[str, Any]:
     }
 
 
-def _undo(landing: _Landing, report: Report) -> None:
+def _undo(landing: _Landing, outcome: Outcome, report: Report) -> None:
     """Everything as it was, but for what others wrote meanwhile. What cannot be undone is said, with the way back."""
     engine, environment, ours = landing.engine, landing.before.environment, landing.proposal.ours
     verb = str(landing.doing.intent.verb)
     report(Progress(step="undo", subject=environment.name))
-    changed = [name for name in landing.stopped if name in landing.proposal.spec.services]
-    if changed:
-        new = landing.proposal.spec
-        _quietly(landing, lambda: apply.bring_down(engine, environment, new, verb=verb, services=changed, kill=True))
+    new, restarted = landing.proposal.spec, outcome.restarted
+    _quietly(landing, lambda: apply.bring_down(engine, environment, new, verb=verb, services=restarted, kill=True))
     if landing.files is not None:
         landing.files.undo()
-    if landing.stores:
-        _undo_stores(landing)
+    if landing.after is not None:
+        engine.volumes.delete_snapshot(landing.after)
+    before = engine.ledger.get_revision(environment.revision).snapshot
+    undoing.remove_new_volumes(engine, environment.id, before)
+    trouble = None
+    try:
+        undoing.take_back(engine, environment, ours.spec, verb=verb)
+    except WyeError as error:
+        trouble = error
     engine.doors.hold(environment.name, plan.wanted_doors(ours.spec, held=environment.ports, fork=environment.is_fork))
     if environment.awake:
         _quietly(landing, lambda: apply.bring_up(engine, environment, ours.spec, verb=verb, fresh=False))
-
-
-def _undo_stores(landing: _Landing) -> None:
-    """The reverse merge: from the target as it is now back to what it was, row by row, so that later writes stay."""
-    engine, environment = landing.engine, landing.before.environment
-    ours = landing.proposal.ours
-    kept = comparing.at_revision(engine, environment, environment.revision)
-    with ExitStack() as held, comparing.frozen(engine, environment) as after:
-        base = Side(after.label, environment, after.revision, after.snapshot, ours.spec, ours.images)
-        changed = [each.store for each in landing.stores]
-        for each, back in zip(
-            landing.stores, comparing.read_stores(engine, held, base, kept, changed, live=False), strict=True
-        ):
-            if back.changes is None:
-                raise Refused(back.refused)
-            with _server(landing, each) as target:
-                each.store.kind.apply(target, back.changes, comparing.terms(ours.spec))
+    if trouble is not None:
+        message = f"a {verb} that failed could not be taken back wholly: {trouble.message}"
+        records.keep_as_revision(engine, landing.doing, landing.before, message=message)
+        records.emit(engine, "undo-trouble", environment.name, error=trouble.message)
+        hint = f"'wye restore {environment.name} {environment.revision[:12]}' goes back to before it"
+        raise Unwound(message, hint=hint) from trouble
 
 
 def _quietly(landing: _Landing, act: Callable[[], None]) -> None:

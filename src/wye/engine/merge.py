@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from wye.engine import comparing, landing, proposing, records, rehearsing
+from wye.engine import ancestry, comparing, landing, proposing, records, rehearsing
 from wye.engine.context import Engine, environment_name
 from wye.engine.outcome import Outcome
 from wye.engine.timing import Steps
@@ -44,18 +44,19 @@ def merge(
     with engine.changing(first), engine.changing(second), ExitStack() as held:
         fork = records.require(engine, source).environment
         head = records.require(engine, target)
-        base = comparing.base_of(engine, fork)
+        base = ancestry.base_between(engine, fork, head)
         with comparing.frozen(engine, fork) as theirs, comparing.frozen(engine, head.environment) as ours:
             report(Progress(step="read", subject=f"what {source} changed"))
             with outcome.steps("read changes"):
                 proposal = proposing.propose(engine, held, base, ours, theirs, resolutions or {}, live=True)
-                proposal, given = proposing.settled(engine, held, proposal, resolutions or {}, live=True)
+                proposal, given = proposing.settled(engine, proposal, resolutions or {})
             rehearsing.rehearse(engine, proposal, given, checks, outcome, report)
             if not outcome.is_clean or rehearse_only:
                 return outcome.result()
-            if proposal.is_empty:
+            if not outcome.brings_something:
                 return outcome.result()
-            with records.change(engine, Verb.MERGE, target, actor=actor, previous=head.id, source=source) as doing:
+            told = {"source": source, "source_id": fork.id, "restarts": ",".join(proposal.restarts())}
+            with records.change(engine, Verb.MERGE, target, actor=actor, previous=head.id, **told) as doing:
                 landing.land(engine, doing, head, proposal, given, outcome, message=message, report=report)
     return outcome.result()
 

@@ -19,6 +19,8 @@ class Outcome:
     into: str
     steps: Steps
     rehearsed: bool = False
+    brings_something: bool = False
+    """Whether the target lacks anything of it."""
     merged: bool = False
     entry: str = ""
     conflicts: tuple[MergeConflict, ...] = ()

@@ -17,7 +17,7 @@ from wye.engine import comparing, plan
 from wye.engine.comparing import Side, StoreChanges
 from wye.engine.context import Engine
 from wye.errors import BadRequest, Unsupported
-from wye.interfaces import FilePlan
+from wye.interfaces import FilePlan, PathChange
 from wye.merge.conflict import Conflict, Decisions, Resolution, resolution_from_json
 from wye.merge.conflict import Side as Chosen
 from wye.merge.spec import merge_spec
@@ -36,19 +36,17 @@ class Proposal:
     spec: Spec
     images: dict[str, Image]
     stores: list[StoreChanges]
+    paths: Sequence[PathChange]
+    """What theirs changed in files since base."""
     files: FilePlan
     conflicts: list[Conflict] = field(default_factory=list)
+    back: bool = False
+    """Theirs is what base was before a merge."""
 
     @property
-    def is_empty(self) -> bool:
-        """Nothing of theirs is missing in ours."""
-        return not (
-            self.conflicts
-            or any(each.changes for each in self.stores)
-            or self.files.places()
-            or self.spec != self.ours.spec
-            or self.images != self.ours.images
-        )
+    def changes_files_or_spec(self) -> bool:
+        """Whether ours lacks anything of theirs besides databases."""
+        return bool(self.files.places()) or self.spec != self.ours.spec or self.images != self.ours.images
 
     def restarts(self) -> list[str]:
         """Services that must be started anew: their spec, image, layer or mounted files change."""
@@ -57,7 +55,7 @@ class Proposal:
             for name, what in plan.service_changes(self.ours.spec, self.ours.images, self.spec, self.images).items()
             if what in ("created", "changed")
         }
-        for place in self.files.places():
+        for place in self.files.disturbed():
             kind, _, name = place.partition(" ")
             for key, service in self.spec.services.items():
                 if _is_touched(service, kind, name):
@@ -87,6 +85,21 @@ def propose(
     stores = comparing.stores_of(engine, theirs)
     read = comparing.read_stores(engine, held, base, theirs, stores, live=live)
     paths = comparing.file_changes(engine, base, theirs, stores)
+    return assemble(engine, base, ours, theirs, read, paths, resolutions)
+
+
+def assemble(
+    engine: Engine,
+    base: Side,
+    ours: Side,
+    theirs: Side,
+    read: list[StoreChanges],
+    paths: Sequence[PathChange],
+    resolutions: Mapping[str, Any],
+    *,
+    back: bool = False,
+) -> Proposal:
+    """A proposal of changes that were read. `back` as in `FileKind.plan`."""
     given = {identity: value for identity, value in resolutions.items() if identity != "default"}
     files = engine.files.plan(
         comparing.bytes_of(engine, base),
@@ -94,21 +107,23 @@ def propose(
         comparing.bytes_of(engine, theirs),
         paths,
         given,
+        comparing.terms(ours.spec).settings,
+        back=back,
     )
     spec, images, spec_conflicts = _merge_specs(base, ours, theirs, given)
     unreadable = [conflict for each in read for conflict in each.refused]
-    return Proposal(base, ours, theirs, spec, images, read, files, [*spec_conflicts, *unreadable, *files.conflicts])
+    return Proposal(
+        base, ours, theirs, spec, images, read, paths, files, [*spec_conflicts, *unreadable, *files.conflicts], back
+    )
 
 
-def settled(
-    engine: Engine, held: ExitStack, proposal: Proposal, resolutions: Mapping[str, Any], *, live: bool
-) -> tuple[Proposal, dict[str, Any]]:
+def settled(engine: Engine, proposal: Proposal, resolutions: Mapping[str, Any]) -> tuple[Proposal, dict[str, Any]]:
     """The proposal with the default resolution spelled out, if there is one, and the resolutions that it then has."""
     given = with_default(proposal.conflicts, resolutions)
     if given == dict(resolutions):
         return proposal, given
-    again = propose(engine, held, proposal.base, proposal.ours, proposal.theirs, given, live=live)
-    return again, given
+    sides = (proposal.base, proposal.ours, proposal.theirs)
+    return assemble(engine, *sides, proposal.stores, proposal.paths, given, back=proposal.back), given
 
 
 def with_default(conflicts: Sequence[Conflict], resolutions: Mapping[str, Any]) -> dict[str, Any]:

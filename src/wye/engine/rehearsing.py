@@ -34,9 +34,12 @@ def rehearse(
             if each.changes is None or not each.changes:
                 continue
             report(Progress(step="rehearse", subject=each.store.place))
-            found += _try(engine, proposal, each, resolutions)
+            conflicts, items = _try(engine, proposal, each, resolutions)
+            found += conflicts
+            outcome.brings_something |= items > 0
     outcome.conflicts = tuple({each.id: each for each in found}.values())
     outcome.rehearsed = True
+    outcome.brings_something |= proposal.changes_files_or_spec
     wanted = checking.checks_of(proposal.spec, checks)
     if wanted and not found:
         with outcome.steps("checks"):
@@ -46,26 +49,27 @@ def rehearse(
 
 def _try(
     engine: Engine, proposal: Proposal, each: comparing.StoreChanges, resolutions: dict[str, Any]
-) -> list[Conflict]:
-    """Conflicts of one database, on a copy of ours. Once more if a default settles some."""
+) -> tuple[list[Conflict], int]:
+    """Conflicts of one database, on a copy of ours, and how much would be written. Once more if a default settles
+    some."""
     assert each.changes is not None
     ours = proposal.ours
     with servers.throwaway(engine, ours.environment, ours.spec, ours.images, ours.snapshot, each.store) as copy:
-        conflicts = _attempt(each, copy, resolutions, ours)
+        conflicts, items = _attempt(each, copy, resolutions, ours)
         settled = proposing.with_default(conflicts, resolutions)
         if conflicts and settled != resolutions:
             resolutions.update(settled)
-            conflicts = _attempt(each, copy, resolutions, ours)
-        return conflicts
+            conflicts, items = _attempt(each, copy, resolutions, ours)
+        return conflicts, items
 
 
 def _attempt(
     each: comparing.StoreChanges, copy: servers.Throwaway, resolutions: Mapping[str, Any], ours: comparing.Side
-) -> list[Conflict]:
+) -> tuple[list[Conflict], int]:
     given = {identity: value for identity, value in resolutions.items() if identity != "default"}
     try:
         assert each.changes is not None
-        each.store.kind.apply(copy.endpoint, each.changes, comparing.terms(ours.spec, given, dry_run=True))
+        done = each.store.kind.apply(copy.endpoint, each.changes, comparing.terms(ours.spec, given, dry_run=True))
     except Refused as error:
-        return list(error.conflicts)
-    return []
+        return list(error.conflicts), 0
+    return [], done.items

@@ -1,16 +1,18 @@
 """revert: undoes a merge by the same three-way merge with the roles swapped, so that everything written since stays.
 
 Base is the target just after the merge, theirs is the target just before it: what the merge did, backwards, goes into
-the target as it is now. Where somebody has changed the same thing since, that is a conflict like any other.
+the target as it is now. Where somebody has changed the same thing since, that is a conflict like any other. Of
+databases it is not the difference between the two, but what the merge wrote there (`undoing`): others write all the
+time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from typing import Any
 
-from wye.engine import comparing, landing, proposing, records, rehearsing
+from wye.engine import comparing, landing, proposing, records, rehearsing, undoing
+from wye.engine.comparing import Side, StoreChanges
 from wye.engine.context import Engine
 from wye.engine.outcome import Outcome
 from wye.engine.timing import Steps
@@ -35,20 +37,36 @@ def revert(
     earlier = engine.ledger.get_entry(entry.previous).environment
     name = entry.environment.name
     outcome = Outcome(entry_id[:12], name, Steps(engine.host))
-    with engine.changing(name), ExitStack() as held:
+    with engine.changing(name):
         head = records.require(engine, name)
         after = comparing.at_revision(engine, head.environment, entry.environment.revision)
         before = comparing.at_revision(engine, head.environment, earlier.revision)
         with comparing.frozen(engine, head.environment) as ours:
             report(Progress(step="read", subject=f"what merge {entry_id[:12]} did"))
             with outcome.steps("read changes"):
-                proposal = proposing.propose(engine, held, after, ours, before, resolutions or {}, live=False)
-                proposal, given = proposing.settled(engine, held, proposal, resolutions or {}, live=False)
+                proposal = _propose(engine, after, ours, before, resolutions or {})
+                proposal, given = proposing.settled(engine, proposal, resolutions or {})
             rehearsing.rehearse(engine, proposal, given, (), outcome, report)
-            if not outcome.is_clean or proposal.is_empty:
+            if not outcome.is_clean or not outcome.brings_something:
                 return outcome.result()
-            with records.change(engine, Verb.REVERT, name, actor=actor, previous=head.id, reverts=entry_id) as doing:
+            told = {"reverts": entry_id, "restarts": ",".join(proposal.restarts())}
+            with records.change(engine, Verb.REVERT, name, actor=actor, previous=head.id, **told) as doing:
                 landing.land(
                     engine, doing, head, proposal, given, outcome, message=f"revert {entry_id[:12]}", report=report
                 )
     return outcome.result()
+
+
+def _propose(
+    engine: Engine, after: Side, ours: Side, before: Side, resolutions: Mapping[str, Any]
+) -> proposing.Proposal:
+    root = engine.volumes.snapshot_path(after.snapshot)
+    stores = comparing.stores_of(engine, after)
+    read = []
+    for store in stores:
+        kept = undoing.kept(root, store.volume)
+        if kept is not None:
+            read.append(StoreChanges(store, store.kind.load(kept, place=store.place)))
+    written = undoing.kept_paths(root)
+    paths = [change for change in comparing.file_changes(engine, after, before, stores) if change.path in written]
+    return proposing.assemble(engine, after, ours, before, read, paths, resolutions, back=True)

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from wye.engine import apply, comparing, materialising, plan, proposing, records, rehearsing
+from wye.engine import ancestry, apply, comparing, materialising, plan, proposing, records, rehearsing
 from wye.engine.context import Engine, environment_name, new_environment_id
 from wye.engine.outcome import Outcome
 from wye.engine.timing import Steps
@@ -34,9 +34,10 @@ def update(
     first, second = sorted((named, source))
     with engine.changing(first), engine.changing(second), ExitStack() as held:
         head = records.require(engine, named)
-        upstream = records.require(engine, source).environment
+        above = records.require(engine, source)
+        upstream = above.environment
         fork = head.environment
-        base = comparing.base_of(engine, fork)
+        base = ancestry.base_between(engine, fork, above)
         with records.change(engine, Verb.UPDATE, named, actor=actor, previous=head.id, source=source) as doing:
             snapshot = records.take_snapshot(engine, upstream, verb=Verb.UPDATE)
             origin = records.new_revision(engine, upstream, snapshot)
@@ -45,7 +46,7 @@ def update(
                 with outcome.steps("read changes"):
                     report(Progress(step="read", subject=f"what {named} changed"))
                     proposal = proposing.propose(engine, held, base, ours, theirs, resolutions or {}, live=True)
-                    proposal, given = proposing.settled(engine, held, proposal, resolutions or {}, live=True)
+                    proposal, given = proposing.settled(engine, proposal, resolutions or {})
                 rehearsing.rehearse(engine, proposal, given, (), outcome, report)
                 if outcome.is_clean:
                     with outcome.steps("make the new fork"):

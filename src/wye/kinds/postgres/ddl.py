@@ -24,7 +24,7 @@ EXPAND, BEFORE, AFTER = "expand", "before", "after"
 """When a statement runs: committed ahead, before the rows are written, or after them if it must wait for them."""
 
 _READ = f"""select process, statement_at::text, tag, object, extension, role, path, query
-from {LOG_SCHEMA}.ddl order by id"""
+from {LOG_SCHEMA}.ddl where id > {{since}} order by id"""
 
 _REPLAYED = frozenset(
     f"{name}_stmt"
@@ -62,13 +62,20 @@ class Statement:
     path: str
 
 
-def read_statements(connection: Connection, database: str) -> tuple[list[Statement], list[Conflict]]:
-    """The fork's DDL in order, and a refusal for each thing in the log that cannot be replayed.
+def last_statement(connection: Connection) -> int:
+    """The number of the last entry in a log; 0 if there is none."""
+    if value(connection, f"select to_regclass('{LOG_SCHEMA}.ddl') is null"):
+        return 0
+    return int(value(connection, f"select coalesce(max(id), 0) from {LOG_SCHEMA}.ddl"))
+
+
+def read_statements(connection: Connection, database: str, *, since: int = 0) -> tuple[list[Statement], list[Conflict]]:
+    """The fork's DDL after entry `since` in order, and a refusal for each thing in the log that cannot be replayed.
 
     Without a log there are no statements: then a changed schema is one that the log does not explain."""
     if value(connection, f"select to_regclass('{LOG_SCHEMA}.ddl') is null"):
         return [], []
-    return plan_statements(fetch(connection, _READ), f"postgres/{database}")
+    return plan_statements(fetch(connection, _READ.format(since=since)), f"postgres/{database}")
 
 
 def plan_statements(log: Iterable[Sequence[Any]], place: str) -> tuple[list[Statement], list[Conflict]]:

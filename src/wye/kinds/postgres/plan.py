@@ -27,7 +27,7 @@ from wye.kinds.postgres.blocks import ChangedBlocks, Ranges, changed_blocks
 from wye.kinds.postgres.catalog import Schema, difference, read_schema, read_versions
 from wye.kinds.postgres.changes import Content, DatabaseChanges, SequenceChange, TableChanges
 from wye.kinds.postgres.cluster import Server
-from wye.kinds.postgres.ddl import Statement, read_statements
+from wye.kinds.postgres.ddl import Statement, last_statement, read_statements
 from wye.kinds.postgres.guards import cluster_changes, database_changes
 from wye.kinds.postgres.prepare import MAINTENANCE, list_databases, opened
 from wye.kinds.postgres.refuse import refusal
@@ -175,7 +175,8 @@ def _read_schemas(side: _Side) -> tuple[Schema, Schema, list[Statement], list[Co
     if before == after:
         return {}, {}, [], []
     base, theirs = side.executor.map(read_schema, sides)
-    statements, opaque = read_statements(side.fork, side.database)
+    # A base of later than the fork's making has the beginning of the same log.
+    statements, opaque = read_statements(side.fork, side.database, since=last_statement(side.base))
     return base, theirs, statements, opaque
 
 

@@ -24,7 +24,7 @@ from wye.kinds.redis.changes import RedisChanges, changes, page, stat
 from wye.kinds.redis.connection import Client, ConnectionLost, require_supported
 from wye.kinds.redis.plan import RedisPlan, from_json, inverse, plan, to_json
 from wye.kinds.redis.server import settings, settle
-from wye.kinds.redis.undo import plan_undo, undo_page, undo_stat
+from wye.kinds.redis.undo import is_in_effect, plan_undo, undo_page, undo_stat
 from wye.kinds.redis.volume import RedisVolume
 from wye.merge.conflict import Decisions, resolution_from_json
 from wye.merge.refused import Refused
@@ -147,8 +147,14 @@ class RedisKind(RedisVolume):
             client.close()
 
     def load(self, kept: bytes, *, place: str, target: Endpoint | None = None) -> Changes:
-        """Keys that never got their new value are as they were: applying this leaves them alone."""
-        return KeyUndo(place, from_json(kept))
+        writes = from_json(kept)
+        if target is None:
+            return KeyUndo(place, writes)
+        client = self._client(target)
+        try:
+            return KeyUndo(place, writes if is_in_effect(client, writes) else RedisPlan())
+        finally:
+            client.close()
 
     def _client(self, server: Endpoint) -> Client:
         return Client(self._host, lambda: server.dial(_PORT), password=_password(server))

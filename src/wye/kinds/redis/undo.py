@@ -38,6 +38,16 @@ def plan_undo(place: str, live: Connection, inverse: RedisPlan, decisions: Decis
     return RedisPlan(writes=tuple(writes), conflicts=tuple(decisions.open[known:]))
 
 
+def is_in_effect(live: Connection, inverse: RedisPlan) -> bool:
+    """Whether what `inverse` takes back was ever written: it is all or nothing, so one key tells."""
+    for number in sorted({write.database for write in inverse.writes}):
+        writes = [write for write in inverse.writes if write.database == number and write.expected != write.after]
+        states = read_states(live, number, [write.key for write in writes], bounded=True)
+        if any(states.get(write.key) == write.expected for write in writes):
+            return True
+    return False
+
+
 def undo_stat(inverse: RedisPlan) -> Json:
     """Counts that fit a screen, as `changes.stat` gives them."""
     by_database: dict[str, dict[str, int]] = {}

@@ -1,0 +1,125 @@
+"""What takes a merge back in the target's databases, kept beside its bytes before anything is committed there.
+
+A kind tells the engine exactly what it is about to write (`ServerKind.apply`, `keep`); that is on disk before the
+database's own commit. So a merge that fails half-way, a daemon that is killed half-way, and a revert months later all
+take back what the merge did and nothing else: what others wrote meanwhile is not in it. The files lie in `.wye-undo` at
+the environment's root, where no container can look; the snapshot that the merge's revision has holds them too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+
+from wye.engine import comparing, servers
+from wye.engine.context import Engine
+from wye.errors import Unavailable
+from wye.interfaces import Changes, Endpoint
+from wye.merge.conflict import Side
+from wye.merge.refused import Refused
+from wye.model import Environment, EnvironmentId, SnapshotId, Spec
+
+_DIRECTORY = ".wye-undo"
+_PATHS = "paths"
+_BACK = ".back"
+_ATTEMPTS = 5
+_PASSING = "lock-timeout"
+
+
+def forget(engine: Engine, environment: EnvironmentId) -> None:
+    """What an earlier merge kept in the live bytes. Its revision's snapshot still has it."""
+    engine.host.remove_tree("undo:forget", engine.volumes.environment_path(environment) / _DIRECTORY)
+
+
+def keeper(engine: Engine, environment: EnvironmentId, name: str) -> Callable[[bytes], None]:
+    """Keeps what takes the changes of one volume back; durable when it returns."""
+    directory = engine.volumes.environment_path(environment) / _DIRECTORY
+
+    def keep(data: bytes) -> None:
+        engine.host.make_directory("undo:make-directory", directory, mode=0o700)
+        engine.host.write_file("undo:keep", directory / f"volume-{name}", data, mode=0o600)
+        _sync(engine, directory / f"volume-{name}")
+        _sync(engine, directory)
+
+    return keep
+
+
+def keep_paths(engine: Engine, environment: EnvironmentId, paths: Iterable[str]) -> None:
+    """Which paths the merge writes."""
+    directory = engine.volumes.environment_path(environment) / _DIRECTORY
+    engine.host.make_directory("undo:make-directory", directory, mode=0o700)
+    engine.host.write_file("undo:keep", directory / _PATHS, msgspec.json.encode(sorted(paths)), mode=0o600)
+
+
+def kept(root: Path, name: str) -> bytes | None:
+    """What was kept for a volume. `root`: an environment's or a snapshot's."""
+    try:
+        return (root / _DIRECTORY / f"volume-{name}").read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def kept_paths(root: Path) -> frozenset[str]:
+    try:
+        return frozenset(msgspec.json.decode((root / _DIRECTORY / _PATHS).read_bytes(), type=list[str]))
+    except FileNotFoundError:
+        return frozenset()
+
+
+def take_back(engine: Engine, environment: Environment, spec: Spec, *, verb: str) -> None:
+    """Everything that was kept and came to its commit, out of the environment's databases. What others have written
+    to the same rows and keys since stays. Once more is harmless. Raises Refused, Unavailable."""
+    root = engine.volumes.environment_path(environment.id)
+    for store in servers.find_stores(engine, root, spec):
+        data, back = kept(root, store.volume), kept(root, store.volume + _BACK)
+        if data is None:
+            continue
+        engine.host.at(f"{verb}:take-back")
+        with servers.serving(engine, environment, spec, store) as target:
+            if back is not None and store.kind.load(back, place=store.place, target=target):
+                continue  # an earlier attempt was cut short after its commit
+            changes = store.kind.load(data, place=store.place, target=target)
+            if changes:
+                keep = keeper(engine, environment.id, store.volume + _BACK)
+                _apply_back(store, target, changes, spec, keep)
+
+
+def _apply_back(
+    store: servers.Store, target: Endpoint, changes: Changes, spec: Spec, keep: Callable[[bytes], None]
+) -> None:
+    given: dict[str, str] = {}
+    for attempt in range(_ATTEMPTS):
+        try:
+            store.kind.apply(target, changes, comparing.terms(spec, given), keep)
+            return
+        except Refused as error:
+            open_ones = {each.id for each in error.conflicts if Side.OURS in each.choices} - given.keys()
+            passing = all(each.kind == _PASSING for each in error.conflicts)
+            if attempt == _ATTEMPTS - 1 or not (open_ones or passing):
+                raise
+            given |= dict.fromkeys(open_ones, str(Side.OURS))
+
+
+def remove_new_volumes(engine: Engine, environment: EnvironmentId, before: SnapshotId) -> None:
+    """Volumes that a merge made: those that were not there before it."""
+    live, was = (path / "volumes" for path in (engine.volumes.environment_path(environment),
+                                               engine.volumes.snapshot_path(before)))  # fmt: skip
+    there = {path.name for path in was.iterdir()} if was.exists() else set()
+    for path in sorted(live.iterdir()) if live.exists() else []:
+        if path.name not in there:
+            engine.host.remove_tree("undo:remove-volume", path)
+
+
+def _sync(engine: Engine, path: Path) -> None:
+    engine.host.at("undo:sync")
+    try:
+        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+    except OSError as error:
+        raise Unavailable(f"{path} could not be written: {error.strerror}") from error
