@@ -10,7 +10,7 @@ import pytest
 
 from wye.drivers.crun.conmon import LOG_BYTES
 from wye.errors import Unsupported
-from wye.interfaces import Bind
+from wye.interfaces import Bind, ExecPlan
 from wye.model import Limits
 from wye.testing.containers import ENVIRONMENT, UID_BASE, Containers
 
@@ -175,12 +175,17 @@ def test_capabilities(place: Containers) -> None:
     assert int(place.shell(script, cap_add=("NET_RAW",)).split()[1], 16) & 1 << 13
 
 
-def test_the_host_s_null_device_does_not_change_hands(place: Containers) -> None:
+@pytest.mark.parametrize("stdin_open", [False, True])
+@pytest.mark.parametrize("tty", [False, True])
+def test_the_host_s_null_device_does_not_change_hands(place: Containers, tty: bool, stdin_open: bool) -> None:
     """The runtime gives its standard streams to the container's root; a device of the host must not be one of them."""
     before = os.stat("/dev/null")
-    container = place.start(name="web")
+    assert before.st_uid == 0
+    container = place.start(name="web", tty=tty, stdin_open=stdin_open)
     assert place.runtime.check(container.id, ["true"], 5.0)[0] == 0
-    place.shell("chmod 600 /dev/null; chown 1 /dev/null; true", name="other")
+    for exec_tty in (False, True):
+        process = place.runtime.exec(container.id, ExecPlan(argv=("chmod", "600", "/dev/null"), tty=exec_tty))
+        assert process.wait(5.0) not in (0, None)
+        process.close()
     after = os.stat("/dev/null")
     assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
-    assert before.st_uid == 0

@@ -26,10 +26,17 @@ LOG_BYTES = 16 << 20
 _ANSWER_WITHIN_S = 60.0
 # crun gives its standard streams to the container's root. conmon opens /dev/null for a stdin that nobody wants, and
 # the host's /dev/null must not change hands: the empty here-document is a pipe at its end instead.
-_RUN = """root=$1; open=$2; [ "$3" = create ] || exit 125; shift 3
-[ "$open" = open ] && exec "$0" --root "$root" --cgroup-manager=cgroupfs run -d "$@"
-exec "$0" --root "$root" --cgroup-manager=cgroupfs run -d "$@" <<-END
+_RUN = """root=$1; stdin=$2; [ "$3" = create ] || exit 125; shift 3
+set -- "$0" --root "$root" --cgroup-manager=cgroupfs run -d "$@"
+case $stdin in
+open) exec "$@" ;;
+terminal) exec "$@" >&2 <<END
 END
+;;
+shut) exec "$@" <<END
+END
+;;
+esac
 """
 _ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 _HINTS = (
@@ -61,7 +68,7 @@ class Conmon:
         Raises StartFailed with the runtime's own words.
         """
         argv = (
-            self._argv(bundle, log, stdin_open=tty or stdin_open)
+            self._argv(bundle, log, "terminal" if tty else "open" if stdin_open else "shut")
             + ["-t"] * tty
             + ["-i", "--leave-stdin-open"] * stdin_open
         )
@@ -90,8 +97,7 @@ class Conmon:
             raise self._failure(bundle, message)
         return pid, process.pid_in(bundle.conmon_pid_file) or 0
 
-    def _argv(self, bundle: Bundle, log: Path, *, stdin_open: bool) -> list[str]:
-        stdin = "open" if stdin_open else "shut"
+    def _argv(self, bundle: Bundle, log: Path, stdin: str) -> list[str]:
         return [
             self._program, "-c", bundle.id, "-u", bundle.id, "-n", bundle.id, "-b", str(bundle.path),
             "-p", str(bundle.pid_file), "-P", str(bundle.conmon_pid_file), "--exit-dir", str(bundle.exits),

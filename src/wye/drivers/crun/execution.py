@@ -234,7 +234,12 @@ def _with_terminal(
         listener.bind(f"/proc/self/fd/{directory}/{files.socket.name}")
         listener.listen(1)
         argv = [*argv[:-1], "--tty", "--console-socket", str(files.socket), argv[-1]]
-        program = host.spawn("exec:run", argv, pass_fds=(spec,))
+        # Never /dev/null: crun gives its standard streams to the container's root, also where a terminal replaces them.
+        nothing = os.memfd_create("wye-nothing", os.MFD_CLOEXEC)
+        try:
+            program = host.spawn("exec:run", argv, stdin=nothing, stdout=nothing, stderr=nothing, pass_fds=(spec,))
+        finally:
+            os.close(nothing)
         terminal = _received(listener, program)
         if terminal is None:
             program.kill()
