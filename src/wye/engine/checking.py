@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,11 +20,13 @@ from wye.engine import apply, comparing, materialising
 from wye.engine.context import Engine, new_environment_id
 from wye.engine.proposing import Proposal
 from wye.engine.views import CheckView
-from wye.errors import BadRequest, WyeError
+from wye.errors import BadRequest, Unavailable, WyeError
 from wye.interfaces import Progress, Report
 from wye.model import Environment, Spec
 
 _TIMEOUT_S = 60.0
+_LISTENS_S = 10.0
+_LOOK_EVERY_S = 0.05
 _KINDS = ("run", "http", "sql")
 _OUTPUT = 65536
 
@@ -140,6 +143,18 @@ def _command(engine: Engine, environment: Environment, spec: Spec, check: Check)
     return code == 0, output if code == 0 else f"{output}\nended with status {code}".strip()
 
 
+def _dial(engine: Engine, container: str, port: int, timeout_s: float) -> socket.socket:
+    """A service without a healthcheck counts as ready when it runs, which is before it listens."""
+    deadline = engine.host.monotonic() + timeout_s
+    while True:
+        try:
+            return engine.runtime.dial(container, port)
+        except Unavailable:
+            if engine.host.monotonic() > deadline:
+                raise
+            engine.host.sleep(_LOOK_EVERY_S)
+
+
 def _request(engine: Engine, environment: Environment, spec: Spec, check: Check) -> tuple[bool, str]:
     """A GET to a service's own port, from inside its network."""
     wanted = check.body if isinstance(check.body, dict) else {"path": str(check.body)}
@@ -149,7 +164,7 @@ def _request(engine: Engine, environment: Environment, spec: Spec, check: Check)
     ports = [port.container for port in spec.services[service].ports]
     port = int(wanted.get("port") or (ports[0] if ports else 80))
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=check.timeout_s)
-    connection.sock = engine.runtime.dial(apply.container_id(environment, service), port)
+    connection.sock = _dial(engine, apply.container_id(environment, service), port, min(check.timeout_s, _LISTENS_S))
     connection.sock.settimeout(check.timeout_s)
     try:
         connection.request("GET", str(wanted.get("path", "/")), headers={"Host": service})
