@@ -16,7 +16,7 @@ from wye.drivers.btrfs import loop, storage
 from wye.drivers.btrfs.pool import Pool
 from wye.errors import BadRequest, Conflict, Unavailable
 from wye.host import MS_RDONLY, MS_REMOUNT, DiskFull, Host, OperationFailed
-from wye.model import EnvironmentId
+from wye.model import EnvironmentId, SnapshotId
 from wye.testing.contracts.volumes import created, environment_id
 from wye.testing.faulty_host import FaultyHost
 from wye.testing.loop_pool import loop_pool
@@ -266,5 +266,9 @@ def test_an_existing_directory(pool: Pool, tmp_path: Path) -> None:
     assert pool.environments() == frozenset()
     inner.close()
     assert inner.environments() == {"a" * 12}
+    inner.snapshot(EnvironmentId("a" * 12), SnapshotId("b" * 12))
+    (inner.path / "theirs").write_text("file")
+    inner.erase()
+    assert [path.name for path in inner.path.iterdir()] == ["theirs"]
     with pytest.raises(BadRequest, match="not on btrfs"):
         Pool(Host(), path=tmp_path, image=None).open()
