@@ -40,7 +40,9 @@ def test_several_forks_at_once(shop: Served) -> None:
 
 def test_services_stop_and_start(shop: Served) -> None:
     client = shop.client
-    assert client.stop("production", ["web"]).services[0].state == "stopped"
+    seen: list[wire.Progress] = []
+    assert client.stop("production", ["web"], progress=seen.append).services[0].state == "stopped"
+    assert [(each.step, each.subject) for each in seen] == [("stop", "web (up to 10 s)")]
     assert client.start("production", ["web"]).services[0].state == "running"
     assert client.restart("production").services[0].state == "running"
     assert client.sleep("production").awake is False
