@@ -16,7 +16,7 @@ def inventory(running: RunningDaemon) -> dict[str, int | list[str]]:
     return {
         "environments": len(list((pool / "environments").iterdir())),
         "snapshots": len([path for path in (pool / "snapshots").iterdir() if not path.name.startswith(".")]),
-        "container directories": _count(running.run / "containers"),
+        "containers": _count(running.run / "containers" / "containers") + _count(running.run / "containers" / "crun"),
         "container processes": len(_processes(str(running.run / "containers"))),
         "mounts": len(_mounts(running)),
         "interfaces": len(_interfaces(running.settings["WYE_INSTANCE"])),
