@@ -22,6 +22,7 @@ from wye.engine.proposing import Proposal
 from wye.engine.views import CheckView
 from wye.errors import BadRequest, Unavailable, WyeError
 from wye.interfaces import Progress, Report
+from wye.merge.conflict import Conflict
 from wye.model import Environment, Spec
 
 _TIMEOUT_S = 60.0
@@ -29,6 +30,7 @@ _LISTENS_S = 10.0
 _LOOK_EVERY_S = 0.05
 _KINDS = ("run", "http", "sql")
 _OUTPUT = 65536
+_FAILED = "check-failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +52,30 @@ def checks_of(spec: Spec, commands: Sequence[str]) -> list[Check]:
     return found + [Check(name=command, kind="run", body=command) for command in commands]
 
 
-def sql_checks(spec: Spec) -> list[str]:
-    return [str(check.body) for check in _declared(spec) if check.kind == "sql"]
+def sql_checks(spec: Spec, service: str) -> list[str]:
+    """Queries for the databases of `service`: those that name it, and those that name none."""
+    return [str(check.body) for check in _sql(spec, service)]
+
+
+def sql_failures(spec: Spec, refused: Sequence[Conflict]) -> tuple[list[Conflict], list[CheckView]]:
+    """A database's refusals without those that are failed checks, and these checks."""
+    names = {str(check.body): check.name for check in _declared(spec) if check.kind == "sql"}
+    failed = []
+    for each in refused:
+        if each.kind == _FAILED:
+            query = str(each.key[0]) if each.key else ""
+            output = "\n".join([each.detail, *(str(row) for row in each.ours or ())])[:_OUTPUT]
+            failed.append(CheckView(name=names.get(query, query), passed=False, seconds=0.0, output=output))
+    return [each for each in refused if each.kind != _FAILED], failed
+
+
+def sql_passed(spec: Spec, service: str) -> list[CheckView]:
+    """All checks of a service's databases, after none of them failed."""
+    return [CheckView(name=check.name, passed=True, seconds=0.0, output="") for check in _sql(spec, service)]
+
+
+def _sql(spec: Spec, service: str) -> list[Check]:
+    return [check for check in _declared(spec) if check.kind == "sql" and check.service in ("", service)]
 
 
 def _declared(spec: Spec) -> list[Check]:

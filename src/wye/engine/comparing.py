@@ -25,6 +25,8 @@ from wye.merge.refused import Refused
 from wye.model import Environment, Image, RevisionId, SnapshotId, Spec, replica_names
 
 _READERS = 4
+_PASSING = ("/run/", "/tmp/")
+"""Sockets, locks and scratch files of processes that run: they say nothing about another run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,10 @@ class StoreChanges:
 
 
 @contextmanager
-def frozen(engine: Engine, environment: Environment, *, label: str = "") -> Iterator[Side]:
-    """The environment as it is now, in a snapshot that goes away again."""
+def frozen(
+    engine: Engine, environment: Environment, *, label: str = "", keep: Callable[[], bool] = lambda: False
+) -> Iterator[Side]:
+    """The environment as it is now, in a snapshot that goes away again, unless at the end a revision has it (`keep`)."""
     settle(engine, environment)
     snapshot = new_snapshot_id()
     engine.host.at("compare:snapshot")
@@ -59,7 +63,8 @@ def frozen(engine: Engine, environment: Environment, *, label: str = "") -> Iter
         spec = records.spec_of(engine, environment)
         yield Side(label or environment.name, environment, environment.revision, snapshot, spec, environment.images)
     finally:
-        engine.volumes.delete_snapshot(snapshot)
+        if not keep():
+            engine.volumes.delete_snapshot(snapshot)
 
 
 def settle(engine: Engine, environment: Environment) -> None:
@@ -212,7 +217,9 @@ def _is_made_by_runtime(base: Side, theirs: Side, replica: str, inner: str) -> b
             if replica in replica_names(service):
                 targets = [mount.target for mount in service.mounts] + [file.target for file in service.files]
                 targets += ["/etc/hosts", "/etc/resolv.conf", "/etc/hostname", "/proc", "/sys", "/dev"]
-                return any(inner == target or (target.startswith(f"{inner}/") and inner != "/") for target in targets)
+                return inner.startswith(_PASSING) or any(
+                    inner == target or (target.startswith(f"{inner}/") and inner != "/") for target in targets
+                )
     return True  # of no service: the shell's
 
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from wye.engine import apply, inspect, plan, preparing, records
+from wye.engine import apply, inspect, plan, preparing, records, undoing
 from wye.engine.context import Engine, environment_name, new_environment_id
 from wye.engine.discard import erase
 from wye.engine.timing import Steps
@@ -140,6 +140,7 @@ def _make(
     try:
         engine.host.at("fork:volumes")
         engine.volumes.fork(SnapshotId(start.snapshot), identity, limit_bytes=limit)
+        undoing.settle_copy(engine, identity)
         engine.host.at("fork:doors")
         ports = engine.doors.hold(name, plan.wanted_doors(origin.spec, held={}, fork=True))
         environment = Environment(

@@ -38,7 +38,7 @@ class _Landing:
     before: records.Head
     """The target as it was: its revision has the bytes."""
     proposal: Proposal
-    terms: Terms
+    resolutions: dict[str, Any]
     stopped: list[str] = field(default_factory=list)
     files: FileApplication | None = None
     after: SnapshotId | None = None
@@ -64,9 +64,7 @@ def land(
     with outcome.steps("keep the target as it is"):
         before = records.keep_as_revision(engine, doing, head, message=f"before {verb}")
     given = {identity: value for identity, value in resolutions.items() if identity != "default"}
-    terms = comparing.terms(proposal.ours.spec, given)
-    terms.settings["sql_checks"] = checking.sql_checks(proposal.spec)
-    landing = _Landing(engine, doing, before, proposal, terms)
+    landing = _Landing(engine, doing, before, proposal, given)
     try:
         undoing.forget(engine, head.environment.id)
         outcome.restarted = tuple(proposal.restarts())
@@ -79,7 +77,9 @@ def land(
             _start(landing, environment, outcome, report)
     except Refused as error:
         _undo(landing, outcome, report)
-        outcome.conflicts, outcome.applied, outcome.restarted = tuple(error.conflicts), {}, ()
+        conflicts, failed = checking.sql_failures(proposal.spec, error.conflicts)
+        outcome.conflicts, outcome.applied, outcome.restarted = tuple(conflicts), {}, ()
+        outcome.checks += tuple(failed)
         return
     except WyeError:
         _undo(landing, outcome, report)
@@ -110,7 +110,7 @@ def _apply(landing: _Landing, outcome: Outcome, report: Report) -> None:
         engine.host.at(f"{verb}:apply-store")
         with _server(landing, each) as target:
             keep = undoing.keeper(engine, environment.id, each.store.volume)
-            done = each.store.kind.apply(target, each.changes, landing.terms, keep)
+            done = each.store.kind.apply(target, each.changes, _terms(landing, each), keep)
         outcome.applied[each.store.place] = done.items
         for step, seconds in done.seconds.items():
             outcome.steps.taken[f"{each.store.place}: {step}"] = seconds
@@ -128,6 +128,12 @@ def _apply(landing: _Landing, outcome: Outcome, report: Report) -> None:
             raise Refused(written_meanwhile)
         landing.files.release()
         outcome.applied.update(proposal.files.places())
+
+
+def _terms(landing: _Landing, each: comparing.StoreChanges) -> Terms:
+    terms = comparing.terms(landing.proposal.ours.spec, landing.resolutions)
+    terms.settings["sql_checks"] = checking.sql_checks(landing.proposal.spec, str(each.store.service.name))
+    return terms
 
 
 def _server(landing: _Landing, each: comparing.StoreChanges) -> AbstractContextManager[Endpoint]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from wye.engine import apply, plan, records
+from wye.engine import apply, plan, records, recovering
 from wye.engine.context import Engine
 from wye.errors import WyeError
 from wye.model import SHELL, Environment, EnvironmentId, Intent, Spec, Verb
@@ -26,6 +26,8 @@ def reconcile(engine: Engine) -> list[str]:
     environments = [entry.environment for entry in engine.ledger.environments().values()]
     known = {environment.id for environment in environments}
     told += remove_strangers(engine, known)
+    told += recovering.recover(engine)
+    environments = [entry.environment for entry in engine.ledger.environments().values()]
     interrupted = {intent.environment for intent in engine.ledger.intents()}
     awake: list[tuple[Environment, Spec, bool]] = []
     for environment in sorted(environments, key=lambda each: (each.is_fork, each.name)):

@@ -34,8 +34,11 @@ def rehearse(
             if each.changes is None or not each.changes:
                 continue
             report(Progress(step="rehearse", subject=each.store.place))
-            conflicts, items = _try(engine, proposal, each, resolutions)
+            refused, items = _try(engine, proposal, each, resolutions)
+            conflicts, failed = checking.sql_failures(proposal.spec, refused)
             found += conflicts
+            passed = [] if refused else checking.sql_passed(proposal.spec, str(each.store.service.name))
+            outcome.checks += (*failed, *passed)
             outcome.brings_something |= items > 0
     outcome.conflicts = tuple({each.id: each for each in found}.values())
     outcome.rehearsed = True
@@ -44,7 +47,7 @@ def rehearse(
     if wanted and not found:
         with outcome.steps("checks"):
             report(Progress(step="check", subject=f"{len(wanted)} checks on a copy of {outcome.into}"))
-            outcome.checks = checking.run(engine, proposal, resolutions, wanted, report)
+            outcome.checks += checking.run(engine, proposal, resolutions, wanted, report)
 
 
 def _try(
@@ -55,21 +58,23 @@ def _try(
     assert each.changes is not None
     ours = proposal.ours
     with servers.throwaway(engine, ours.environment, ours.spec, ours.images, ours.snapshot, each.store) as copy:
-        conflicts, items = _attempt(each, copy, resolutions, ours)
+        conflicts, items = _attempt(each, copy, resolutions, proposal)
         settled = proposing.with_default(conflicts, resolutions)
         if conflicts and settled != resolutions:
             resolutions.update(settled)
-            conflicts, items = _attempt(each, copy, resolutions, ours)
+            conflicts, items = _attempt(each, copy, resolutions, proposal)
         return conflicts, items
 
 
 def _attempt(
-    each: comparing.StoreChanges, copy: servers.Throwaway, resolutions: Mapping[str, Any], ours: comparing.Side
+    each: comparing.StoreChanges, copy: servers.Throwaway, resolutions: Mapping[str, Any], proposal: Proposal
 ) -> tuple[list[Conflict], int]:
     given = {identity: value for identity, value in resolutions.items() if identity != "default"}
+    terms = comparing.terms(proposal.ours.spec, given, dry_run=True)
+    terms.settings["sql_checks"] = checking.sql_checks(proposal.spec, str(each.store.service.name))
     try:
         assert each.changes is not None
-        done = each.store.kind.apply(copy.endpoint, each.changes, comparing.terms(ours.spec, given, dry_run=True))
+        done = each.store.kind.apply(copy.endpoint, each.changes, terms)
     except Refused as error:
         return list(error.conflicts), 0
     return [], done.items

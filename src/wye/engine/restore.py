@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from wye.engine import apply, inspect, plan, records
+from wye.engine import apply, inspect, plan, records, undoing
 from wye.engine.context import Engine, environment_name, new_environment_id
 from wye.engine.views import EnvironmentView
 from wye.errors import WyeError
@@ -56,6 +56,7 @@ def _exchange(
     try:
         engine.host.at("restore:volumes")
         engine.volumes.fork(SnapshotId(target.snapshot), identity, limit_bytes=old.disk_bytes)
+        undoing.settle_copy(engine, identity)
         apply.bring_down(engine, old, before, verb="restore", report=report)
         engine.network.detach(old.id)
         kept = records.keep_as_revision(engine, doing, head, message="before restore")

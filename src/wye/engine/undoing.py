@@ -34,6 +34,12 @@ def forget(engine: Engine, environment: EnvironmentId) -> None:
     engine.host.remove_tree("undo:forget", engine.volumes.environment_path(environment) / _DIRECTORY)
 
 
+def settle_copy(engine: Engine, environment: EnvironmentId) -> None:
+    """After bytes were made from a merge's own snapshot: its files were all in place, and nothing is under way."""
+    engine.files.recover(engine.volumes.environment_path(environment), finish=True)
+    forget(engine, environment)
+
+
 def keeper(engine: Engine, environment: EnvironmentId, name: str) -> Callable[[bytes], None]:
     """Keeps what takes the changes of one volume back; durable when it returns."""
     directory = engine.volumes.environment_path(environment) / _DIRECTORY

@@ -18,7 +18,7 @@ from wye.engine.timing import Steps
 from wye.engine.views import MergeResult
 from wye.errors import BadRequest, WyeError
 from wye.interfaces import Progress, Report
-from wye.model import Environment, RevisionId, Verb
+from wye.model import Environment, RevisionId, Spec, Verb
 
 
 def update(
@@ -106,8 +106,19 @@ def _exchange(
     engine.volumes.delete_environment(old.id)
     engine.runtime.delete_logs(old.id)
     if old.awake:
-        apply.bring_up(engine, entry.environment, spec, verb="update", fresh=True, report=report)
+        _start(engine, entry.environment, spec, report)
     outcome.merged, outcome.entry = True, entry.id
+
+
+def _start(engine: Engine, environment: Environment, spec: Spec, report: Report) -> None:
+    """Its name leads to the new bytes already: a service that does not come up leaves the fork there to look at."""
+    try:
+        apply.bring_up(engine, environment, spec, verb="update", fresh=True, report=report)
+        names = [name for name in spec.services if name not in environment.stopped]
+        apply.await_ready(engine, environment, spec, names, apply.START_TIMEOUT_S)
+    except apply.ServiceFailed as error:
+        error.hint = f"the fork is updated: see 'wye logs {environment.name}', or restore what it was"
+        raise
 
 
 def _moved(made: Environment) -> dict[str, Any]:
