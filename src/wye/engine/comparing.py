@@ -54,7 +54,7 @@ class StoreChanges:
 def frozen(
     engine: Engine, environment: Environment, *, label: str = "", keep: Callable[[], bool] = lambda: False
 ) -> Iterator[Side]:
-    """The environment as it is now, in a snapshot that goes away again, unless at the end a revision has it (`keep`)."""
+    """The environment as it is now, in a snapshot that goes away again, unless by then a revision has it (`keep`)."""
     settle(engine, environment)
     snapshot = new_snapshot_id()
     engine.host.at("compare:snapshot")

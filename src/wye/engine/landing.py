@@ -214,13 +214,11 @@ def _undo(landing: _Landing, outcome: Outcome, report: Report) -> None:
     report(Progress(step="undo", subject=environment.name))
     new, restarted = landing.proposal.spec, outcome.restarted
     _quietly(landing, lambda: apply.bring_down(engine, environment, new, verb=verb, services=restarted, kill=True))
-    if landing.files is not None:
-        landing.files.undo()
+    trouble = _undo_files(landing)
     if landing.after is not None:
         engine.volumes.delete_snapshot(landing.after)
     before = engine.ledger.get_revision(environment.revision).snapshot
     undoing.remove_new_volumes(engine, environment.id, before)
-    trouble = None
     try:
         undoing.take_back(engine, environment, ours.spec, verb=verb)
     except WyeError as error:
@@ -234,6 +232,17 @@ def _undo(landing: _Landing, outcome: Outcome, report: Report) -> None:
         records.emit(engine, "undo-trouble", environment.name, error=trouble.message)
         hint = f"'wye restore {environment.name} {environment.revision[:12]}' goes back to before it"
         raise Unwound(message, hint=hint) from trouble
+
+
+def _undo_files(landing: _Landing) -> WyeError | None:
+    """Returns what stood in the way: a database whose application does not let go of it."""
+    try:
+        left = landing.files.undo() if landing.files is not None else []
+    except WyeError as error:
+        return error
+    for each in left:
+        records.emit(landing.engine, "undo-trouble", landing.before.environment.name, error=f"left as it is: {each}")
+    return None
 
 
 def _quietly(landing: _Landing, act: Callable[[], None]) -> None:

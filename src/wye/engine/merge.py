@@ -45,7 +45,8 @@ def merge(
         fork = records.require(engine, source).environment
         head = records.require(engine, target)
         base = ancestry.base_between(engine, fork, head)
-        with comparing.frozen(engine, fork) as theirs, comparing.frozen(engine, head.environment) as ours:
+        theirs_now = comparing.frozen(engine, fork, keep=lambda: outcome.merged)
+        with theirs_now as theirs, comparing.frozen(engine, head.environment) as ours:
             report(Progress(step="read", subject=f"what {source} changed"))
             with outcome.steps("read changes"):
                 proposal = proposing.propose(engine, held, base, ours, theirs, resolutions or {}, live=True)

@@ -1,0 +1,202 @@
+"""SQLite files in a running production: a fork's rows and schema go in while a service writes to the same file."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+import time
+from typing import Any
+
+import pytest
+
+from tests.acceptance.conftest import Project
+from wye.errors import CheckFailed
+
+pytestmark = [pytest.mark.host, pytest.mark.timeout(180)]
+
+WRITER = """
+import os, sqlite3, time
+os.chown("/data", 1000, 1000)
+os.setgid(1000)
+os.setuid(1000)
+c = sqlite3.connect("/data/app.db", timeout=20, isolation_level=None)
+c.execute("PRAGMA journal_mode = wal")
+c.execute("CREATE TABLE IF NOT EXISTS visits (id TEXT PRIMARY KEY, at REAL)")
+c.execute("CREATE TABLE IF NOT EXISTS items (id INTEGER PRIMARY KEY, name TEXT, price INT, stock INT)")
+names = [(n, f"item {n}") for n in range(1, 51)]
+c.executemany("INSERT OR IGNORE INTO items (id, name, price, stock) VALUES (?, ?, 1, 100)", names)
+while True:
+    c.execute("INSERT INTO visits VALUES (hex(randomblob(8)), ?)", (time.time(),))
+    c.execute("UPDATE items SET stock = stock - 1 WHERE id = 50")
+    time.sleep(0.01)
+"""
+
+COMPOSE = f"""
+name: embedded
+services:
+  app:
+    image: wye/python
+    command:
+      - python3
+      - -u
+      - -c
+      - |
+{textwrap.indent(WRITER, "        ")}
+    stop_signal: SIGKILL
+    volumes: ["data:/data"]
+  box:
+    image: wye/python
+    command: ["sh", "-c", "touch /tmp/well; exec sleep infinity"]
+    environment: {{COLOUR: green}}
+    stop_signal: SIGKILL
+    volumes: ["data:/data"]
+  web:
+    image: wye/python
+    command: ["sh", "-c", "exec sleep $$LASTS"]
+    environment: {{LASTS: infinity}}
+    stop_signal: SIGKILL
+    healthcheck: {{test: [CMD-SHELL, 'test "$$LASTS" = infinity'], interval: 1s, retries: 1}}
+    volumes: ["data:/data:ro"]
+volumes: {{data: {{}}}}
+x-wye: {{merge: {{delta: [items.stock]}}}}
+"""
+
+QUERY = """
+import json, sqlite3, sys
+c = sqlite3.connect("/data/app.db", timeout=20, isolation_level=None)
+print(json.dumps([row for s in sys.argv[1:] for row in c.execute(s).fetchall()]))
+"""
+
+
+class Embedded:
+    """The project of this file."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.client = project.client
+
+    def sql(self, environment: str, *statements: str) -> list[Any]:
+        """As a service does it, from a process of its own that shares the volume."""
+        done = self.client.exec(environment, ["python3", "-c", QUERY, *statements], service="box")
+        assert done.exit_code == 0, done.text + done.stderr.decode()
+        found: list[Any] = json.loads(done.text)
+        return found
+
+    def wait_for_visits(self, environment: str = "production", more: int = 5) -> int:
+        """That many after now. Returns how many there are then."""
+        start = self.visits(environment)
+        deadline = time.monotonic() + 20
+        while (found := self.visits(environment)) < start + more:
+            assert time.monotonic() < deadline, "the writer stands still"
+            time.sleep(0.02)
+        return found
+
+    def visits(self, environment: str = "production") -> int:
+        return int(self.sql(environment, "SELECT count(*) FROM visits")[0][0])
+
+    def pids(self) -> dict[str, int | None]:
+        return {each.service: each.pid for each in self.client.environment("production").services}
+
+    def up(self, environment: str, compose: str) -> None:
+        directory = self.project.directory / environment
+        directory.mkdir(exist_ok=True)
+        (directory / "compose.yaml").write_text(compose)
+        self.client.up(directory, name=environment, environment={}, wait=False)
+
+
+@pytest.fixture
+def embedded(project: Project) -> Embedded:
+    made = Embedded(project)
+    project.up(COMPOSE)
+    deadline = time.monotonic() + 20
+    while project.sh("production", "test -s /data/app.db").exit_code:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    made.wait_for_visits()
+    project.fork()
+    made.sql("f", "ALTER TABLE items ADD COLUMN note TEXT", "UPDATE items SET note = 'new', price = 5 WHERE id < 10")
+    made.sql("f", "CREATE TABLE tags (name TEXT PRIMARY KEY)", "INSERT INTO tags VALUES ('a'), ('b')")
+    made.sql("f", "UPDATE items SET stock = stock + 1000 WHERE id = 50", "DELETE FROM items WHERE id = 20")
+    return made
+
+
+def items(embedded: Embedded, environment: str = "production") -> list[Any]:
+    """All but the one that the writer changes."""
+    return embedded.sql(environment, "SELECT * FROM items WHERE id <> 50 ORDER BY id")
+
+
+def test_rows_and_schema_go_in_while_a_service_writes(embedded: Embedded) -> None:
+    told = {each.place: each for each in embedded.client.diff("f").stores}["sqlite volume data:/app.db"]
+    assert told.kind == "sqlite"
+    assert {each["name"] for each in told.stat["schema"]} == {"items", "tags"}
+    assert {each["table"]: (each["inserted"], each["deleted"]) for each in told.stat["tables"]}["items"] == (0, 1)
+    assert embedded.client.diff("f").files == ()
+    assert "/app.db-wal" in {each.path for each in embedded.client.diff("f", rows=False).files}
+    embedded.client.stop("f", ["app"])
+    pids, started = embedded.pids(), embedded.visits()
+    stock = embedded.sql("production", "SELECT stock FROM items WHERE id = 50")[0][0]
+    found = embedded.client.merge("f")
+    assert found.merged, found.conflicts
+    assert (found.restarted, embedded.pids()) == ((), pids), "nobody was restarted"
+    assert list(found.applied) == ["sqlite volume data:/app.db"]
+    assert embedded.sql("production", "SELECT price, note FROM items WHERE id = 3") == [[5, "new"]]
+    assert embedded.sql("production", "SELECT name FROM tags ORDER BY 1") == [["a"], ["b"]]
+    assert embedded.sql("production", "SELECT count(*) FROM items WHERE id = 20") == [[0]]
+    assert embedded.wait_for_visits() > started
+    assert embedded.pids() == pids, "the writer has met no error"
+    assert 900 < embedded.sql("production", "SELECT stock FROM items WHERE id = 50")[0][0] < stock + 1000
+    assert embedded.sql("production", "PRAGMA integrity_check") == [["ok"]]
+    assert not embedded.client.merge("f").entry, "there is nothing left to merge"
+
+
+def test_a_revert_keeps_what_was_written_meanwhile(embedded: Embedded) -> None:
+    before, seen = items(embedded), {row[0] for row in embedded.sql("production", "SELECT id FROM visits")}
+    done = embedded.client.merge("f")
+    embedded.wait_for_visits()
+    kept = {row[0] for row in embedded.sql("production", "SELECT id FROM visits")}
+    back = embedded.client.revert(done.entry)
+    assert back.merged, back.conflicts
+    assert items(embedded) == before
+    now = {row[0] for row in embedded.sql("production", "SELECT id FROM visits")}
+    gone = {row[0] for row in embedded.sql("f", "SELECT id FROM visits")} - seen
+    assert now >= kept - gone, "all that production wrote, before, during and after the merge"
+    assert embedded.wait_for_visits()
+    assert embedded.sql("production", "SELECT count(*) FROM sqlite_schema WHERE name = 'tags'") == [[0]]
+
+
+def test_a_conflict_is_listed_exactly_and_settled(embedded: Embedded) -> None:
+    embedded.sql("production", "UPDATE items SET price = 9, name = 'ours' WHERE id = 3")
+    found = embedded.client.merge("f")
+    (conflict,) = found.conflicts
+    assert (conflict.kind, conflict.place, conflict.key, conflict.column) == (
+        "update/update", "sqlite volume data:/app.db items", ("3",), "price",
+    )  # fmt: skip
+    assert (conflict.base, conflict.ours, conflict.theirs) == ("1", "9", "5")
+    assert not found.merged
+    assert embedded.sql("production", "SELECT count(*) FROM pragma_table_info('items')") == [[4]]
+    found = embedded.client.merge("f", resolutions={conflict.id: {"value": "7"}})
+    assert found.merged, found.conflicts
+    assert embedded.sql("production", "SELECT name, price, note FROM items WHERE id = 3") == [["ours", 7, "new"]]
+
+
+def test_a_service_that_does_not_come_back_undoes_the_rows(embedded: Embedded) -> None:
+    embedded.up("f", COMPOSE.replace("LASTS: infinity", "LASTS: '1000'"))
+    before, pids = items(embedded), embedded.pids()
+    started = embedded.wait_for_visits()
+    with pytest.raises(CheckFailed, match="undone"):
+        embedded.client.merge("f")
+    assert items(embedded) == before
+    assert embedded.sql("production", "SELECT count(*) FROM sqlite_schema WHERE name = 'tags'") == [[0]]
+    assert embedded.wait_for_visits() > started
+    assert {name: pid for name, pid in embedded.pids().items() if name != "web"} == {
+        name: pid for name, pid in pids.items() if name != "web"
+    }
+    assert embedded.client.environment("production").services
+
+
+def test_a_fork_is_brought_up_to_date(embedded: Embedded) -> None:
+    embedded.sql("production", "UPDATE items SET name = 'later' WHERE id = 3")
+    done = embedded.client.update("f")
+    assert done.merged, done.conflicts
+    assert embedded.sql("f", "SELECT name, price, note FROM items WHERE id = 3") == [["later", 5, "new"]]
+    assert embedded.wait_for_visits("f")
