@@ -138,6 +138,9 @@ class Rig:
         finally:
             connection.close()
 
+    def apply_over(self, connection: Any, changes: DatabaseChanges, keep: Any) -> Applied:
+        return apply(self.host, connection, changes, keep=keep)
+
 
 @contextmanager
 def new_rig(size_bytes: int) -> Iterator[Rig]:

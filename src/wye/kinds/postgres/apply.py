@@ -17,6 +17,7 @@ import psycopg
 
 from wye.errors import BadRequest, Unavailable
 from wye.host import Host
+from wye.kinds.postgres.additions import changed_since
 from wye.kinds.postgres.catalog import Schema, difference, digest, merge_schemas, read_schema
 from wye.kinds.postgres.changes import DatabaseChanges
 from wye.kinds.postgres.ddl import EXPAND, Statement
@@ -25,8 +26,8 @@ from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.replay import expand, fingerprint, replay, split
 from wye.kinds.postgres.session import Connection, begin_session, fetch, value
 from wye.kinds.postgres.stage import Staged, copy_writes, find_targets, stage
-from wye.kinds.postgres.tables import read_tables
-from wye.kinds.postgres.undo import undo_of, undo_schema
+from wye.kinds.postgres.tables import Relation, read_tables
+from wye.kinds.postgres.undo import Altered, undo_of
 from wye.kinds.postgres.write import verify, write
 from wye.merge.conflict import Conflict, Decisions, Resolution
 from wye.merge.refused import Refused
@@ -125,15 +126,21 @@ class _Merge:
             expand(self.host, self.connection, self.changes.ddl)
 
     def run(self) -> None:
+        _refuse([
+            refusal("irreversible", self.place, "this has no inverse in place", key=(sql,))
+            for sql in self.changes.irreversible
+        ])  # fmt: skip
         self._set("lock_timeout", f"{self.options.lock_timeout_s:g}s")
         self._set("track_counts", "on")
         expected = self._expected_schema()
         # A target that has the fork's schema already gets no DDL: "create index on t (c)" twice makes two indexes.
         ddl = [] if expected is None else self.changes.ddl
-        before, after = split(ddl, ddl_first=self.changes.ddl_first)
         columns = self._columns() if self.changes.ddl else {}
+        old = read_tables(self.connection) if ddl else {}
         self.lap("schema")
-        self._refuse_lost(bool(ddl))
+        if self._refuse_lost(bool(ddl)):
+            ddl, expected = [], None
+        before, after = split(ddl, ddl_first=self.changes.ddl_first)
         self._replay(before)
         self.lap("ddl")
         tables = self._stage(columns)
@@ -144,6 +151,8 @@ class _Merge:
             self.connection.execute(f"refresh materialized view {view}")
         self.applied.others += len(ddl) + len(self.changes.views)
         self._verify_schema(expected)
+        if not self.options.dry_run:
+            self._keep_undo(tables, ddl, old, expected)
         self.lap("verify")
         self._sequences()
         self._check()
@@ -175,8 +184,9 @@ class _Merge:
         names = [table.table for table in self.changes.tables]
         return {r.name: set(r.columns) for r in read_tables(self.connection, names).values()}
 
-    def _refuse_lost(self, drops: bool) -> None:
-        """What the fork dropped must be in the target as it was in the base: the drop did not see a change."""
+    def _refuse_lost(self, drops: bool) -> bool:
+        """What the fork dropped must be in the target as it was in the base: the drop did not see a change. Whether
+        somebody decided that all of it stays."""
         found: list[Conflict] = []
         for content in self.changes.contents:
             watched = self.options.grain.get(content.table) is Grain.TABLE and not content.is_drop
@@ -198,7 +208,9 @@ class _Merge:
             elif any(table.table == content.table for table in self.changes.tables):
                 table = Table(place=place, columns=(), grain=Grain.TABLE)
                 found += [c for c in [grain_conflict(table, 1, 1)] if c]
-        _refuse(found)
+        stays = drops and changed_since(self.connection, self.changes, self.place, self.decisions)
+        _refuse([*found, *self.decisions.open])
+        return stays
 
     def _replay(self, statements: list[Statement]) -> None:
         try:
@@ -243,7 +255,6 @@ class _Merge:
         _refuse(check_references(connection, database, tables, keys) + check_deferred(connection, database, tables))
         _refuse(verify(connection, database, tables))
         self._set("session_replication_role", "origin")
-        self.applied.undo = undo_of(connection, self.changes, tables)
         self.applied.rows = sum(len(staged.writes) for staged in tables)
         self.lap("references")
 
@@ -258,8 +269,14 @@ class _Merge:
             )
             for n in difference(got, expected)
         ])  # fmt: skip
-        if self.applied.undo is not None:
-            self.applied.undo = undo_schema(self.applied.undo, self._before, got)
+
+    def _keep_undo(
+        self, tables: list[Staged], ddl: Sequence[Statement], old: dict[int, Relation], expected: Schema | None
+    ) -> None:
+        altered = None
+        if expected is not None:
+            altered = Altered(self._before, expected, old, read_tables(self.connection))
+        self.applied.undo = undo_of(self.connection, self.changes, tables, ddl, altered)
 
     def _sequences(self) -> None:
         """Moves sequences forward, never back. ALTER SEQUENCE is transactional and holds nextval() off until commit."""

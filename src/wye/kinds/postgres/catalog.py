@@ -88,7 +88,8 @@ _PARTS: Mapping[str, str] = {
         where not g.tgisinternal and {_CLASS}""",
     "sequence": f"""
         select c.oid::regclass::text, concat_ws(' ', seqtypid::regtype, seqstart, seqincrement, seqmin, seqmax,
-            seqcycle, seqcache, (select string_agg(d.refobjid::regclass || '.' || d.refobjsubid, ',') from pg_depend d
+            seqcycle, seqcache, (select string_agg(d.refobjid::regclass || '.' || quote_ident(a.attname), ',')
+                from pg_depend d join pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
                 where d.objid = c.oid and d.classid = 'pg_class'::regclass and d.deptype in ('a', 'i')
                 and d.refclassid = 'pg_class'::regclass))
         from {_FROM_CLASS} join pg_sequence s on s.seqrelid = c.oid where {_CLASS}""",

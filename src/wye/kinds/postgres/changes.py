@@ -59,9 +59,26 @@ class SequenceChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Addition:
+    """What a merge added to a database and its undo drops: `columns` of `table`, or all of it (`is_table`). `idle`, by
+    column: what it holds, as the server prints a row of it, where nobody has given it a value. `rows` and `digest`: a
+    fingerprint of the columns, if the server gave each row a value of its own."""
+
+    table: str
+    columns: tuple[str, ...]
+    idle: tuple[tuple[str, ...], ...] = ()
+    is_table: bool = False
+    rows: int = 0
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseChanges:
     """`ddl_first`: all DDL before the rows; otherwise its AFTER stage waits for them. `views`: materialized views to
-    refresh. `base` and `theirs` are empty if no DDL happened: then the target's schema does not matter as a whole."""
+    refresh. `base` and `theirs` are empty if no DDL happened: then the target's schema does not matter as a whole.
+
+    Of an undo: `additions` must hold what the merge left in them; `redo` is what the merge did, so that the undo can be
+    undone; `irreversible`: DDL of the merge that cannot be taken back, so that nothing can."""
 
     database: str
     ddl: tuple[Statement, ...] = ()
@@ -72,9 +89,13 @@ class DatabaseChanges:
     contents: tuple[Content, ...] = ()
     base: Schema = field(default_factory=dict)
     theirs: Schema = field(default_factory=dict)
+    additions: tuple[Addition, ...] = ()
+    redo: DatabaseChanges | None = None
+    irreversible: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.ddl or self.tables or self.sequences or self.views or self.base != self.theirs)
+        changed = self.ddl or self.tables or self.sequences or self.views or self.irreversible
+        return bool(changed or self.base != self.theirs)
 
     def table(self, name: str) -> TableChanges:
         """Raises NotFound."""

@@ -2,180 +2,169 @@
 
 They are made from the rows that the merge really wrote (after resolutions and sums), inside its transaction, and are
 applied like any other changes. So a revert is a three-way merge too: what was written to the same rows later stays, or
-is a conflict.
+is a conflict, and what others wrote meanwhile is not in it.
 
-Of DDL is taken back what can be without data of the past: what was created is dropped, constraints and indexes that
-were dropped come back, and so do columns' types, defaults and NOT NULL. Whether that was all is not decided here: the
-schema is compared afterwards, as in every merge, and if a dropped table or column is missing the whole is refused.
+If the merge ran DDL, the undo runs its inverse (`reverse`). Its rows have the columns that stay, under the names that
+they had before. It carries what the merge did, for two reasons: what it drops must hold what the merge left there
+(`additions`), and undoing the undo needs the values that went with the columns.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from wye.kinds.postgres.catalog import Schema
+from wye.kinds.postgres.additions import additions
+from wye.kinds.postgres.catalog import Schema, difference
 from wye.kinds.postgres.changes import DatabaseChanges, TableChanges
-from wye.kinds.postgres.ddl import AFTER, BEFORE, Statement
+from wye.kinds.postgres.ddl import Statement
+from wye.kinds.postgres.reverse import reverse
 from wye.kinds.postgres.rows import Source, count_equal
 from wye.kinds.postgres.session import Connection
 from wye.kinds.postgres.stage import Staged
-from wye.merge.rows import Row
-
-_NAME = r'(?:"(?:[^"]|"")*"|[^".]+)'
-_PART = re.compile(rf"(?P<owner>{_NAME}(?:\.{_NAME})?)\.(?P<name>{_NAME})")
-_COLUMN = re.compile(r"(?P<type>.*?)(?P<not_null> not null)?(?: default (?P<default>.*?))? [pexm](?: .*)?", re.DOTALL)
-_INDEX = re.compile(r"(?P<sql>create .*?) [tf] [tf] [tf](?: .*)?", re.DOTALL | re.IGNORECASE)
-_DROPS: dict[str, tuple[str, str]] = {
-    "foreign key": ("constraint ", "FOREIGN KEY"), "trigger": ("trigger ", ""), "policy": ("policy ", ""),
-    "rule": ("rule ", ""), "view": ("view ", "v"), "materialized view": ("view ", "m"), "table": ("table ", "r"),
-    "partitioned table": ("table ", "p"), "foreign table": ("table ", "f"), "constraint": ("constraint ", ""),
-    "index": ("index ", ""), "column": ("column ", ""), "sequence": ("table ", "S"), "routine": ("function ", ""),
-    "operator": ("operator ", ""), "type": ("type ", ""), "row type": ("table ", "c"),
-    "statistics": ("statistics ", ""), "collation": ("collation ", ""), "publication": ("publication ", ""),
-    "extension": ("extension ", ""), "schema": ("schema ", ""),
-}  # fmt: skip
-"""What is dropped, in this order, so that nothing is while something else needs it: what its name in a schema begins
-with, and what its definition begins with. What is gone with its table by then is not missed."""
-_SQL = {"partitioned table": "table", "row type": "type", "foreign key": "constraint"}
+from wye.kinds.postgres.tables import Relation
+from wye.merge.rows import Row, Write
 
 
-def undo_of(connection: Connection, changes: DatabaseChanges, tables: Sequence[Staged]) -> DatabaseChanges:
-    """To call after writing, in the same transaction. Rows only; see `undo_schema`."""
+@dataclass(frozen=True, slots=True)
+class Altered:
+    """The target's schema, and its tables by oid, before the merge's DDL and after it."""
+
+    before: Schema
+    after: Schema
+    old: Mapping[int, Relation]
+    new: Mapping[int, Relation]
+
+    def cut(self) -> tuple[Schema, Schema]:
+        """Before and after, without all that is the same: what a three-way merge needs of them."""
+        names = difference(self.before, self.after)
+        before, after = ({n: side[n] for n in names if n in side} for side in (self.before, self.after))
+        return before, after
+
+
+def undo_of(
+    connection: Connection,
+    changes: DatabaseChanges,
+    tables: Sequence[Staged],
+    ddl: Sequence[Statement],
+    altered: Altered | None,
+) -> DatabaseChanges:
+    """To call after writing, in the same transaction. `ddl`: the statements that ran; `altered` is None if none did."""
+    if altered is None:
+        rows = tuple(_undo_table(connection, each, None) for each in tables)
+        return DatabaseChanges(database=changes.database, tables=rows, views=changes.views)
+    if changes.redo is not None:
+        return replace(changes.redo, tables=tuple(_redone(each, tables, altered) for each in changes.redo.tables))
+    found = reverse(ddl, altered.before, altered.after)
+    if found.irreversible:
+        return DatabaseChanges(database=changes.database, irreversible=found.irreversible)
+    before, after = altered.cut()
+    rows = tuple(
+        _undo_table(connection, each, altered.old[each.relation.oid])
+        for each in tables
+        if each.relation.oid in altered.old
+    )
     return DatabaseChanges(
-        database=changes.database, tables=tuple(_undo_table(connection, t) for t in tables), views=changes.views
-    )
-
-
-def _undo_table(connection: Connection, staged: Staged) -> TableChanges:
-    writes = [write for _, _, write in staged.writes]
-    deletes = tuple(w.after for w in writes if w.before is None and w.after is not None)
-    columns = staged.changes.columns
-    counts: Counter[Row] = Counter()
-    if staged.key is None:
-        counts = count_equal(Source(connection, staged.relation.source, columns), deletes)
-    return TableChanges(
-        table=staged.changes.table,
-        columns=columns,
-        key=staged.changes.key,
-        deletes=deletes,
-        inserts=tuple(w.before for w in writes if w.after is None and w.before is not None),
-        updates=tuple((w.after, w.before) for w in writes if w.before is not None and w.after is not None),
-        counts=tuple(counts.items()),
-    )
-
-
-def undo_schema(undo: DatabaseChanges, before: Schema, after: Schema) -> DatabaseChanges:
-    """`undo` with DDL from the schema after the merge to the one before it."""
-    before = {**before, **{name: after[name] for name in before if _is_grown_enum(before[name], after.get(name))}}
-    created = after.keys() - before.keys()
-    drops = [sql for kind in _DROPS for sql in _drop(kind, {name: after[name] for name in sorted(created)})]
-    back = [sql for name in sorted(before) for sql in _recreate(name, before[name], after.get(name))]
-    alters = [sql for name in sorted(before) for sql in _alter(name, before[name], after.get(name, before[name]))]
-    statements = [Statement(sql=sql, stage=BEFORE, role="none", path="") for sql in (*drops, *alters)]
-    statements += [Statement(sql=sql, stage=AFTER, role="none", path="") for sql in back]
-    gone = {name.removeprefix("table ") for name in created if name.startswith("table ")}
-    columns = {_column(name) for name in created if name.startswith("column ")}
-    tables = (_without(table, columns) for table in undo.tables if table.table not in gone)
-    return replace(
-        undo,
-        ddl=tuple(statements),
+        database=changes.database,
+        ddl=found.statements,
         ddl_first=False,
-        tables=tuple(table for table in tables if table.deletes or table.inserts or table.updates),
-        views=tuple(view for view in undo.views if view not in gone),
+        tables=tuple(each for each in rows if each.deletes or each.inserts or each.updates),
+        views=tuple(view for view in changes.views if f"view {view}" in altered.before),
         base=after,
         theirs=before,
+        additions=tuple(additions(connection, altered.old, altered.new)),
+        redo=replace(changes, tables=tuple(_done(each) for each in tables), sequences=(), base=before, theirs=after),
     )
 
 
-def _is_grown_enum(before: str, after: str | None) -> bool:
-    """A value that was added to a type stays: it cannot be dropped, and harms nothing."""
-    if after is None or not before.startswith("e ") or not after.startswith("e "):
-        return False
-    return before != after and set(re.findall(r"'(?:[^']|'')*'", before)) <= set(re.findall(r"'(?:[^']|'')*'", after))
+def _done(staged: Staged) -> TableChanges:
+    """What was written, forwards."""
+    return _changes(staged.changes, [write for _, _, write in staged.writes])
 
 
-def _drop(kind: str, created: Schema) -> Iterator[str]:
-    begin, definition = _DROPS[kind]
-    named = [
-        name.removeprefix(begin) for name in created if name.startswith(begin) and created[name].startswith(definition)
-    ]
-    what = _SQL.get(kind, kind)
-    if what in ("constraint", "column", "trigger", "policy", "rule"):
-        parts = [found for found in map(_PART.fullmatch, named) if found is not None]
-        for part in parts:
-            if what in ("constraint", "column"):
-                yield f"alter table if exists {part['owner']} drop {what} if exists {part['name']}"
-            else:
-                yield f"drop {what} if exists {part['name']} on {part['owner']}"
-    elif named and what in ("table", "view", "materialized view"):
-        yield f"drop {what} if exists {', '.join(named)}"
-    else:
-        for name in named:
-            domain = what == "type" and created.get(f"type {name}", "").startswith("d")
-            yield f"drop {'domain' if domain else what} if exists {name}"
+def _undo_table(connection: Connection, staged: Staged, old: Relation | None) -> TableChanges:
+    """What was written, backwards; with the names of `old`, the table before DDL, and without columns that it lacks."""
+    names = [_name(column, staged.relation, old) for column in staged.changes.columns]
+    at = [i for i, name in enumerate(names) if name is not None]
+    columns = tuple(name for name in names if name is not None)
+    key = tuple(_name(column, staged.relation, old) or "" for column in staged.changes.key)
+    if staged.key is None or (old is not None and old.key_of(key) is None):
+        key = ()
+
+    def cut(row: Row | None) -> Row | None:
+        return None if row is None else tuple(row[i] for i in at)
+
+    back = [Write(before=cut(write.after), after=cut(write.before)) for _, _, write in staged.writes]
+    if not key:
+        back = [half for write in back for half in _halves(write)]
+    table = replace(
+        staged.changes, table=old.name if old else staged.changes.table, columns=columns, key=key, new=(), counts=()
+    )
+    undo = _changes(table, back)
+    if key:
+        return undo
+    now = [staged.changes.columns[i] for i in at]
+    counts = count_equal(Source(connection, staged.relation.source, now), undo.deletes)
+    return replace(undo, counts=tuple(counts.items()))
 
 
-def _recreate(name: str, before: str, after: str | None) -> Iterator[str]:
-    kind, _, named = name.partition(" ")
-    if after == before or kind not in ("constraint", "index"):
-        return
-    if kind == "constraint":
-        found = _PART.fullmatch(named)
-        if found is not None:
-            if after is not None:
-                yield f"alter table {found['owner']} drop constraint {found['name']}"
-            yield f"alter table {found['owner']} add constraint {found['name']} {before}"
-        return
-    definition = _INDEX.fullmatch(before)
-    if definition is not None:
-        if after is not None:
-            yield f"drop index {named}"
-        yield definition["sql"]
+def _name(column: str, new: Relation, old: Relation | None) -> str | None:
+    """A column's name before DDL; None: there was none to be written."""
+    if old is None:
+        return column
+    number = new.numbers[column]
+    return next((name for name in old.stored if old.numbers[name] == number), None)
 
 
-def _alter(name: str, before: str, after: str) -> Iterator[str]:
-    kind, _, named = name.partition(" ")
-    found, was, now = _PART.fullmatch(named), _COLUMN.fullmatch(before), _COLUMN.fullmatch(after)
-    if kind != "column" or before == after or found is None or was is None or now is None:
-        return
-    column = f"alter table {found['owner']} alter column {found['name']}"
-    if now["default"] is not None and (was["default"] != now["default"] or was["type"] != now["type"]):
-        yield f"{column} drop default"
-    if was["type"] != now["type"]:
-        yield f"{column} type {was['type']} using {found['name']}::{was['type']}"
-    if was["default"] is not None and (was["default"] != now["default"] or was["type"] != now["type"]):
-        yield f"{column} set default {was['default']}"
-    if bool(was["not_null"]) != bool(now["not_null"]):
-        yield f"{column} {'set' if was['not_null'] else 'drop'} not null"
+def _halves(write: Write) -> list[Write]:
+    """An update of a row that nothing tells apart: one goes, one comes."""
+    if write.before == write.after:
+        return []
+    if write.before is None or write.after is None:
+        return [write]
+    return [Write(before=write.before, after=None), Write(before=None, after=write.after)]
 
 
-def _column(name: str) -> tuple[str, str]:
-    """(Table as it is quoted, column as it is called) of a schema's "column ..."."""
-    found = _PART.fullmatch(name.removeprefix("column "))
-    if found is None:
-        return "", name
-    column = found["name"]
-    return found["owner"], column[1:-1].replace('""', '"') if column.startswith('"') else column
-
-
-def _without(table: TableChanges, gone: set[tuple[str, str]]) -> TableChanges:
-    """Its rows without the columns that are dropped anyway."""
-    kept = [i for i, column in enumerate(table.columns) if (table.table, column) not in gone]
-    if len(kept) == len(table.columns):
-        return table
-
-    def cut(row: Row) -> Row:
-        return tuple(row[i] for i in kept)
-
-    updates = ((cut(old), cut(new)) for old, new in table.updates)
+def _changes(table: TableChanges, writes: Sequence[Write]) -> TableChanges:
     return replace(
         table,
-        columns=tuple(table.columns[i] for i in kept),
-        deletes=tuple(cut(row) for row in table.deletes),
-        inserts=tuple(cut(row) for row in table.inserts),
-        updates=tuple((old, new) for old, new in updates if old != new),
-        counts=tuple((cut(row), count) for row, count in table.counts),
+        deletes=tuple(w.before for w in writes if w.after is None and w.before is not None),
+        inserts=tuple(w.after for w in writes if w.before is None and w.after is not None),
+        updates=tuple((w.before, w.after) for w in writes if w.before and w.after and w.before != w.after),
     )
+
+
+def _redone(table: TableChanges, tables: Sequence[Staged], altered: Altered) -> TableChanges:
+    """Of what the merge did to a table, what this undo took back. A row that it left as somebody had made it since is
+    not written again, but for values that went with their columns."""
+    new = next((relation for relation in altered.old.values() if relation.name == table.table), None)
+    old = altered.new.get(new.oid) if new is not None else None
+    staged = next((each for each in tables if old is not None and each.relation.oid == old.oid), None)
+    if new is None or old is None or not table.key or (staged is not None and staged.key is None):
+        return table
+    at = {name: i for i, column in enumerate(table.columns) if (name := _name(column, new, old)) is not None}
+    taken = {_key(staged.changes, write.before or write.after or ()) for _, _, write in staged.writes} if staged else ()
+    key = [at[column] for column in (staged.changes.key if staged else ())]
+
+    def is_taken(row: Row) -> bool:
+        return tuple(row[i] for i in key) in taken
+
+    def in_new_only(before: Row | None, after: Row) -> tuple[Row, Row]:
+        return tuple(c if i in at.values() or not before else before[i] for i, c in enumerate(after)), after
+
+    gone = [i for i in range(len(table.columns)) if i not in at.values()]
+    empty = tuple(None for _ in table.columns)
+    updates = [
+        *((a, b) if is_taken(a) or is_taken(b) else in_new_only(a, b) for a, b in table.updates),
+        *(in_new_only(empty, row) for row in table.inserts if gone and not is_taken(row)),
+    ]
+    return replace(
+        table,
+        deletes=tuple(row for row in table.deletes if is_taken(row)),
+        inserts=tuple(row for row in table.inserts if is_taken(row)),
+        updates=tuple((a, b) for a, b in updates if a != b),
+    )
+
+
+def _key(table: TableChanges, row: Row) -> Row:
+    return tuple(row[table.columns.index(column)] for column in table.key)

@@ -1,0 +1,212 @@
+"""The inverse of DDL: what each statement's is, in which order they run, and what has none."""
+
+# ruff: noqa: E501 - SQL reads better on long lines than cut into pieces
+from __future__ import annotations
+
+import pytest
+
+from wye.kinds.postgres.ddl import AFTER, BEFORE, plan_statements
+from wye.kinds.postgres.reverse import reverse
+from wye.kinds.postgres.reverse_table import default_of
+
+SCHEMA = {
+    "schema public": "postgres ",
+    "schema t": "app ",
+    "table t.item": "r p f f d app ",
+    "column t.item.id": "integer not null p",
+    "column t.item.label": "text default 'a b'::text x",
+    "column t.item.stock": "integer not null default 0 p",
+    "constraint t.item.item_pkey": "PRIMARY KEY (id)",
+    "constraint t.item.positive": "CHECK ((stock >= 0))",
+    "index t.item_pkey": "CREATE UNIQUE INDEX item_pkey ON t.item USING btree (id) t f f",
+    "index t.by_label": "CREATE INDEX by_label ON t.item USING btree (label) t f f by hand",
+    "table t.stocked": "v p f f n security_barrier=true app ",
+    "view t.stocked": "v SELECT item.id\n   FROM t.item;",
+    "function t.f(integer)": "CREATE OR REPLACE FUNCTION t.f(integer)\n AS $function$old$function$\n app ",
+    "trigger t.item.noted": "CREATE TRIGGER noted AFTER INSERT ON t.item EXECUTE FUNCTION t.g() O",
+    "type t.mood": "e app  'sad'",
+}
+
+
+STOCKED = [
+    "* create view t.stocked with (security_barrier=true) as  SELECT item.id\n   FROM t.item;",
+    "* alter view t.stocked owner to app",
+]
+
+
+def undone(*queries: str, after: dict[str, str] | None = None) -> list[str]:
+    """The inverse's statements; those that come after the rows begin with an asterisk."""
+    log = [(7, str(n), "TAG", "thing", False, "app", '"$user", t, public', query) for n, query in enumerate(queries)]
+    statements, refused = plan_statements(log, "postgres/app")
+    assert not refused
+    found = reverse(statements, SCHEMA, {**SCHEMA, **(after or {})})
+    assert not found.irreversible, found.irreversible
+    assert [s.stage for s in found.statements] == sorted((s.stage for s in found.statements), key=[BEFORE, AFTER].index)
+    return [("* " if s.stage == AFTER else "") + s.sql for s in found.statements]
+
+
+INVERSES = {
+    "create table new (i int)": ['drop table "t"."new"'],
+    "create table public.new (i int)": ['drop table "public"."new"'],
+    "create table if not exists item (i int)": [],
+    "create table new as select 1 as i": ['drop table "t"."new"'],
+    "create materialized view m as select 1 as i": ['drop materialized view "t"."m"'],
+    "create view v as select 1 as i": ['drop view "t"."v"'],
+    "create or replace view stocked as select 1 as id": [
+        'drop view "t"."stocked"',
+        *STOCKED,
+    ],
+    "create sequence s": ['drop sequence "t"."s"'],
+    "create schema more": ['drop schema "more"'],
+    "create type size as enum ('s')": ['drop type "t"."size"'],
+    "create type pair as (a int, b int)": ['drop type "t"."pair"'],
+    "create domain d as int": ['drop domain "t"."d"'],
+    "create index concurrently fast on item (stock)": ['drop index "t"."fast"'],
+    "alter table item add column note text": ['alter table "t"."item" drop column "note"'],
+    'alter table item add column "No te" text': ['alter table "t"."item" drop column "No te"'],
+    "alter table item add column if not exists label text": [],
+    "alter table item add constraint few check (stock < 9)": [
+        'alter table "t"."item" drop constraint if exists "few"'
+    ],
+    "alter table item drop constraint positive": [
+        '* alter table "t"."item" add constraint "positive" CHECK ((stock >= 0))'
+    ],
+    "alter table item alter label set not null": ['alter table "t"."item" alter column "label" drop not null'],
+    "alter table item alter stock set not null": [],
+    "alter table item alter stock drop not null": ['* alter table "t"."item" alter column "stock" set not null'],
+    "alter table item alter stock set default 5": [
+        'alter table "t"."item" alter column "stock" drop default',
+        '* alter table "t"."item" alter column "stock" set default 0',
+    ],
+    "alter table item alter id set default 5": ['alter table "t"."item" alter column "id" drop default'],
+    "alter table item alter label drop default": [
+        'alter table "t"."item" alter column "label" drop default',
+        "* alter table \"t\".\"item\" alter column \"label\" set default 'a b'::text",
+    ],
+    "alter table item rename to thing": ['alter table "t"."thing" rename to "item"'],
+    "alter table item rename label to name": ['alter table "t"."item" rename column "name" to "label"'],
+    "alter table item rename constraint positive to p": ['alter table "t"."item" rename constraint "p" to "positive"'],
+    "alter type mood rename to feeling": ['alter type "t"."feeling" rename to "mood"'],
+    "alter type mood rename value 'sad' to 'glum'": ["alter type \"t\".\"mood\" rename value 'glum' to 'sad'"],
+    "alter type mood add value 'glad'": [],
+    "alter schema t rename to u": ['alter schema "u" rename to "t"'],
+    "alter table item enable row level security": ['alter table "t"."item" disable row level security'],
+    "drop index by_label": ["* CREATE INDEX by_label ON t.item USING btree (label)"],
+    "drop view stocked": [*STOCKED],
+    "drop trigger noted on item": ["* CREATE TRIGGER noted AFTER INSERT ON t.item EXECUTE FUNCTION t.g()"],
+    "create trigger more after insert on item execute function g()": ['drop trigger "more" on "t"."item"'],
+    "drop table if exists nothing": [],
+    "comment on column item.id is 'x'": ['comment on column "t"."item"."id" is null'],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("query", "inverse"), INVERSES.items(), ids=INVERSES)
+def test_inverse(query: str, inverse: list[str]) -> None:
+    assert undone(query) == inverse
+
+
+IRREVERSIBLE = [
+    "drop table item",
+    "alter table item drop column label",
+    "alter table item alter id type bigint",
+    "drop type mood",
+    "drop schema t",
+    "grant select on item to app",
+    "alter table item set (fillfactor = 50)",
+    "alter table item alter stock set statistics 5",
+    "create aggregate a (int) (sfunc = int4pl, stype = int)",
+]
+
+
+@pytest.mark.parametrize("query", IRREVERSIBLE)
+def test_no_inverse(query: str) -> None:
+    log = [(7, str(n), "TAG", "thing", False, "app", "t", q) for n, q in enumerate(["create table x (i int)", query])]
+    found = reverse(plan_statements(log, "postgres/app")[0], SCHEMA, SCHEMA)
+    assert found.irreversible == (query,)
+
+
+NETS = {
+    "made and dropped": (["create table x (i int)", "alter table x add column j int", "drop table x"], []),
+    "a column made and dropped": (["alter table item add column j int", "alter table item drop column j"], []),
+    "made and changed": (
+        [
+            "create table x (i int)", "alter table x alter i type bigint", "alter table x drop column i",
+            "create index on x (i)", "grant select on x to app", "comment on table x is 'x'",
+            "alter table x rename to y",
+        ],
+        ['alter table "t"."y" rename to "x"', 'drop table "t"."x"'],
+    ),
+    "a made column changed": (
+        ["alter table item add column j int", "alter table item alter j set not null", "alter table item alter j type bigint"],
+        ['alter table "t"."item" drop column "j"'],
+    ),
+    "renamed, then made under the old name": (
+        ["alter table item rename label to old", "alter table item add column label int"],
+        ['alter table "t"."item" drop column "label"', 'alter table "t"."item" rename column "old" to "label"'],
+    ),
+    "late definitions have the old names": (
+        ["alter table item rename to thing", "alter table thing rename stock to amount", "alter table thing drop constraint positive",
+         "alter table thing alter amount drop not null"],
+        [
+            'alter table "t"."thing" rename column "amount" to "stock"', 'alter table "t"."thing" rename to "item"',
+            '* alter table "t"."item" alter column "stock" set not null',
+            '* alter table "t"."item" add constraint "positive" CHECK ((stock >= 0))',
+        ],
+    ),
+    "a view over a new column": (
+        ["alter table item add column j int", "drop view stocked", "create view stocked as select id, j from item"],
+        [
+            'drop view "t"."stocked"', 'alter table "t"."item" drop column "j"',
+            *STOCKED,
+        ],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("queries", "inverse"), NETS.values(), ids=NETS)
+def test_several(queries: list[str], inverse: list[str]) -> None:
+    assert undone(*queries) == inverse
+
+
+def test_names_that_the_server_chose() -> None:
+    after = {
+        "constraint t.item.item_check": "CHECK ((id < 9))",
+        "constraint t.item.item_label_key": "UNIQUE (label)",
+        "index t.item_label_key": "CREATE UNIQUE INDEX item_label_key ON t.item USING btree (label) t f f",
+        "index t.item_stock_idx": "CREATE INDEX item_stock_idx ON t.item USING btree (stock) t f f",
+    }
+    queries = [
+        "alter table item add check (id < 9)",
+        "alter table item add unique (label)",
+        "create index on item (stock)",
+    ]
+    assert undone(*queries, after=after) == [
+        'drop index if exists "t"."item_stock_idx"',
+        'alter table "t"."item" drop constraint if exists "item_label_key"',
+        'alter table "t"."item" drop constraint if exists "item_check"',
+    ]
+
+
+def test_functions() -> None:
+    new = {"function t.g(integer,text)": "new", "function t.f(integer)": "replaced"}
+    queries = ["create function g(a int, b text, out c int) language sql as 'select 1'",
+               "create or replace function f(int) returns int language sql as 'select 2'"]  # fmt: skip
+    assert undone(*queries, after=new) == [
+        "drop routine if exists t.g(integer,text)",
+        "* CREATE OR REPLACE FUNCTION t.f(integer)\n AS $function$old$function$",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("definition", "default"),
+    [
+        ("text default 'a b'::text x", "'a b'::text"),
+        ("integer not null default nextval('t.s'::regclass) p", "nextval('t.s'::regclass)"),
+        ("jsonb default '{}'::jsonb x pglz {app=r/app} n_distinct=5 a comment", "'{}'::jsonb"),
+        ("text default ' default '::text x", "' default '::text"),
+        ("timestamp with time zone default (now() - '1 day'::interval) p", "(now() - '1 day'::interval)"),
+        ("integer p", None),
+    ],
+)
+def test_a_default_is_found_in_a_definition(definition: str, default: str | None) -> None:
+    assert default_of(definition) == default
