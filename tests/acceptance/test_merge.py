@@ -15,6 +15,7 @@ import pytest
 from tests.acceptance.conftest import Project
 from wye.api.process import ExecResult
 from wye.api.wire import EnvironmentView, MergeResult
+from wye.errors import WyeError
 
 pytestmark = [pytest.mark.host, pytest.mark.timeout(180)]
 
@@ -404,5 +405,315 @@ def test_a_revert_takes_back_a_column(shop: Shop) -> None:
     shop.sql("production", "delete from orders where quantity = 7; update items set stock = 100 where id = 50")
     shop.sql("production", "select setval('orders_id_seq', 200)")
     assert sorted(shop.state()["rows"].splitlines()) == sorted(before["rows"].splitlines())
+    shop.merged()
+    assert shop.sql("production", "select count(*) from items where note = 'x'") == "9"
+
+
+def test_a_revision_that_a_merge_made_can_be_restored_and_forked(shop: Shop) -> None:
+    """Its snapshot was taken while the merge could still be undone."""
+    shop.project.fork()
+    shop.sh("f", "sed -i s/one/ONE/ /docs/guide; touch /docs/new", "docs")
+    done = shop.merged()
+    revision = shop.project.client.show(done.entry).revision
+    shop.project.client.fork("production", "g", revision=revision)
+    shop.project.client.restore("production", revision)
+    for environment in ("g", "production"):
+        assert shop.sh(environment, "cat /docs/guide; ls /docs", "docs").startswith(
+            "ONE\ntwo\nthree\nfour\nfive\nguide\nnew"
+        )
+    shop.sh("g", "sed -i s/five/FIVE/ /docs/guide", "docs")
+    shop.merged("g")
+    shop.project.running.kill()
+    shop.project.running.start()
+    for environment in ("g", "production"):
+        assert shop.sh(environment, "cat /docs/guide", "docs") == "ONE\ntwo\nthree\nfour\nFIVE\n"
+
+
+# ---------------------------------------------------------------- bringing a fork up to date
+
+
+def test_a_fork_gets_what_production_did_since_and_keeps_its_own(shop: Shop) -> None:
+    shop.project.fork()
+    shop.sql("f", "alter table items add column note text; update items set note = 'mine', price = 77 where id = 1")
+    shop.sql("f", "insert into items values (51, 'of the fork', 1, 1)")
+    shop.redis("f", "set", "greeting", "of the fork")
+    shop.sh("f", "sed -i s/one/ONE/ /docs/guide", "docs")
+    shop.up("f", COMPOSE.replace("COLOUR: green", "COLOUR: blue"))
+    shop.sql("production", "update items set stock = 5 where id = 1; insert into items values (52, 'later', 2, 2)")
+    shop.redis("production", "set", "counter", "9")
+    shop.sh("production", "sed -i s/five/FIVE/ /docs/guide", "docs")
+    shop.up("production", COMPOSE.replace('SIZE: "1"', 'SIZE: "2"'))
+    before = shop.state()
+    done = shop.project.client.update("f")
+    assert done.merged, done.conflicts
+    assert shop.state() == before, "an update of a fork is nothing to its source"
+    assert shop.sql("f", "select price, stock, note from items where id = 1") == "77|5|mine"
+    assert shop.sql("f", "select id from items where id > 50 order by id") == "51\n52"
+    assert [shop.redis("f", "get", key) for key in ("greeting", "counter")] == ["of the fork", "9"]
+    assert shop.sh("f", "cat /docs/guide", "docs") == "ONE\ntwo\nthree\nfour\nFIVE\n"
+    assert shop.sh("f", "echo $COLOUR $SIZE", "web") == "blue 2\n"
+    shop.sql("f", "update items set price = 78 where id = 1")
+    assert shop.merged().entry
+    assert shop.sql("production", "select price, stock, note from items where id = 1") == "78|5|mine"
+    assert shop.sql("production", "select id from items where id > 50 order by id") == "51\n52"
+    assert shop.sh("production", "echo $COLOUR $SIZE", "web") == "blue 2\n"
+    assert not shop.merge().entry, "all of it came over"
+
+
+def test_an_update_in_conflict_changes_nothing(shop: Shop) -> None:
+    disagree(shop)
+    before, other, ids = shop.state("f"), shop.state(), shop.pids("f")
+    found = shop.project.client.update("f")
+    assert not found.merged
+    assert len(found.conflicts) == 5
+    assert (shop.state("f"), shop.state(), shop.pids("f")) == (before, other, ids)
+    assert shop.project.client.update("f", resolutions={"default": "theirs"}).merged
+    assert shop.sql("f", "select price from items where id = 3") == "11"
+    assert shop.redis("f", "get", "greeting") == "hi"
+
+
+# ---------------------------------------------------------------- checks
+
+
+CHECKS = """
+x-wye:
+  checks:
+    - name: stock
+      sql: select * from items where stock < 0
+    - name: page
+      http: {service: web, port: 7000, path: /app.sh, status: 200}
+    - name: greeting
+      run: test -f /volumes/docs/guide && echo there
+"""
+
+
+def test_checks_that_pass_are_kept_as_evidence(shop: Shop) -> None:
+    shop.up("production", COMPOSE + CHECKS)
+    shop.project.fork()
+    shop.sql("f", "update items set stock = 7 where id = 1")
+    done = shop.merged(checks=["echo by hand"], message="seven")
+    assert all(check.passed for check in done.checks)
+    evidence = shop.project.client.show(done.entry).evidence
+    assert evidence is not None
+    found = {check["name"]: (check["passed"], check["output"].strip()) for check in evidence["checks"]}
+    assert found["greeting"] == (True, "there")
+    assert found["echo by hand"] == (True, "by hand")
+    assert found["page"][0]
+    assert found["stock"][0]
+    assert evidence["source"] == "f"
+
+
+@pytest.mark.parametrize(
+    ("break_it", "name", "output"),
+    [
+        ("rm /docs/guide", "greeting", "status 1"),
+        ("sql", "stock", "item 2"),
+        ("rm /srv/app.sh", "page", "404"),
+    ],
+    ids=["command", "sql", "http"],
+)
+def test_a_check_that_fails_refuses_the_merge(shop: Shop, break_it: str, name: str, output: str) -> None:
+    compose = COMPOSE.replace("touch /srv/app.sh; . /srv/app.sh", "true") + CHECKS
+    shop.up("production", compose)
+    shop.sh("production", "touch /srv/app.sh", "web")
+    shop.project.fork()
+    if break_it == "sql":
+        shop.sql("f", "update items set stock = -1 where id = 2")
+    else:
+        shop.sh("f", break_it, "web" if "srv" in break_it else "docs")
+    before, log, pids = shop.state(), shop.project.client.log("production"), shop.pids()
+    found = shop.merge()
+    assert not found.merged
+    failed = {check.name: check.output for check in found.checks if not check.passed}
+    assert failed.keys() == {name}
+    assert output in failed[name]
+    assert (shop.state(), shop.project.client.log("production"), shop.pids()) == (before, log, pids)
+
+
+# ---------------------------------------------------------------- writers, and what stands in the way
+
+
+def test_no_update_is_lost_to_a_writer_of_the_same_rows(shop: Shop) -> None:
+    """The writer changes one column of the rows that the fork changed, and now and then the same cell."""
+    shop.project.fork()
+    shop.sql("f", "update items set price = 500 where id <= 20")
+    writer = Session(shop)
+    leave = threading.Event()
+    counted = 0
+
+    def write() -> None:
+        nonlocal counted
+        while not leave.is_set():
+            writer.ask("update items set stock = stock + 1 where id <= 20")
+            counted += 1
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        shop.merged()
+    finally:
+        leave.set()
+        thread.join()
+        writer.close()
+    assert shop.sql("production", "select distinct price, stock from items where id <= 20") == f"500|{100 + counted}"
+
+
+def test_a_cell_that_is_written_after_the_rehearsal_is_a_conflict(shop: Shop) -> None:
+    """A check in the rehearsal gives time to change what the merge is about to write."""
+    shop.project.fork()
+    shop.sql("f", "update items set price = 500 where id = 1")
+    shop.sh("f", "echo six >> /docs/guide", "docs")
+    shop.up("f", COMPOSE.replace("green", "blue"))
+    pids = shop.pids()
+    seen: list[str] = []
+
+    def progress(line: Any) -> None:
+        if line.step == "check" and not seen:
+            seen.append(line.subject)
+            shop.project.running.new_client().exec(
+                "production",
+                ["psql", "-U", "shop", "-d", "shop", "-c", "update items set price = 400 where id = 1"],
+                service="db",
+            )
+
+    found = shop.merge(checks=["true"], progress=progress)
+    assert seen
+    assert not found.merged
+    assert told(found) == {("update/update", "postgres/shop/public.items", "price"): ("1", "400", "500")}
+    assert shop.sql("production", "select price from items where id = 1") == "400"
+    assert shop.sh("production", "cat /docs/guide", "docs") == "one\ntwo\nthree\nfour\nfive\n"
+    assert shop.sh("production", "echo $COLOUR", "web") == "green\n"
+    assert {name: pid for name, pid in shop.pids().items() if pids[name] != pid}.keys() <= {"web", "docs"}
+    assert shop.merge(resolutions={"default": "theirs"}).merged
+
+
+def test_a_lock_that_is_not_given_up_refuses_the_merge(shop: Shop) -> None:
+    shop.project.fork()
+    shop.sql("f", "update items set price = 500 where id = 1")
+    shop.redis("f", "set", "greeting", "bye")
+    before = shop.state()
+    holder = Session(shop)
+    try:
+        holder.ask("begin")
+        holder.ask("select price from items where id = 1 for update")
+        found = shop.merge()
+        assert not found.merged
+        assert [each.kind for each in found.conflicts] == ["lock-timeout"]
+        assert shop.state() == before
+    finally:
+        holder.close()
+    assert shop.merged().entry
+
+
+def test_what_cannot_be_merged_is_refused_by_name(shop: Shop) -> None:
+    shop.project.fork()
+    shop.sql("f", "create role intruder; select lo_from_bytea(4711, 'x')")
+    shop.sql("f", "do $$ begin execute 'create table hidden (id int)'; end $$")
+    before, log = shop.state(), shop.project.client.log("production")
+    found = shop.merge(resolutions={"default": "theirs"})
+    assert not found.merged
+    kinds = {(each.kind, each.key) for each in found.conflicts}
+    assert ("roles", ("intruder",)) in kinds
+    assert ("large-objects", ("4711",)) in kinds
+    assert {kind for kind, _ in kinds} == {"roles", "large-objects", "opaque-ddl"}
+    assert all(not each.choices for each in found.conflicts)
+    assert (shop.state(), shop.project.client.log("production")) == (before, log)
+
+
+# ---------------------------------------------------------------- several forks
+
+
+def test_two_forks_that_changed_different_things(shop: Shop) -> None:
+    shop.project.fork("f")
+    shop.project.fork("g")
+    shop.sql("f", "alter table items add column colour text; update items set colour = 'red' where id = 1")
+    shop.sql("g", "alter table items add column weight int; update items set weight = 3, price = 50 where id = 1")
+    shop.sh("f", "sed -i s/one/ONE/ /docs/guide", "docs")
+    shop.sh("g", "sed -i s/five/FIVE/ /docs/guide", "docs")
+    shop.up("f", COMPOSE.replace("green", "blue"))
+    shop.up("g", COMPOSE.replace('SIZE: "1"', 'SIZE: "2"'))
+    for fork in ("f", "g"):
+        shop.merged(fork)
+    assert shop.sql("production", "select price, colour, weight from items where id = 1") == "50|red|3"
+    assert shop.sh("production", "cat /docs/guide", "docs") == "ONE\ntwo\nthree\nfour\nFIVE\n"
+    assert shop.sh("production", "echo $COLOUR $SIZE", "web") == "blue 2\n"
+    first, second = (entry.id for entry in shop.project.client.log("production").entries if entry.verb == "merge")
+    assert shop.project.client.revert(second).merged, "the earlier one, though a later one is there"
+    assert shop.sql("production", "select price, weight from items where id = 1") == "50|3"
+    assert shop.sh("production", "cat /docs/guide", "docs") == "one\ntwo\nthree\nfour\nFIVE\n"
+    assert shop.project.client.revert(first).merged
+    assert shop.sql("production", "select price from items where id = 1") == "1"
+
+
+def test_two_forks_that_changed_the_same(shop: Shop) -> None:
+    shop.project.fork("f")
+    shop.project.fork("g")
+    for fork, price in (("f", 11), ("g", 12)):
+        shop.sql(fork, f"update items set price = {price} where id = 1; update items set stock = {price} where id = 2")
+        shop.sql(fork, f"insert into items values (60, 'of {fork}', 1, 1), ({price + 50}, 'alone', 1, 1)")
+    shop.merged("f")
+    before = shop.state()
+    found = shop.merge("g")
+    assert not found.merged
+    assert shop.state() == before
+    assert {(each.kind, each.key, each.column) for each in found.conflicts} == {
+        ("update/update", ("1",), "price"),
+        ("update/update", ("2",), "stock"),
+        ("insert/insert", ("60",), ""),
+    }
+    shop.merged("g", resolutions={"default": "theirs"})
+    assert (
+        shop.sql("production", "select name, price from items where id in (1, 60) order by id") == "item 1|12\nof g|1"
+    )
+    assert shop.sql("production", "select id from items where name = 'alone' order by id") == "61\n62"
+
+
+def test_several_forks_are_prepared_once(shop: Shop) -> None:
+    made = shop.project.client.fork("production", "many", count=5)
+    assert len(made.environments) == 5
+    assert "prepare databases" in made.steps
+    bases = set()
+    for view in made.environments:
+        shop.sql(view.name, "create table mine (id int); insert into items values (51, 'new', 5, 9)")
+        bases.add(shop.project.client.diff(view.name, rows=False).base)
+    assert len(bases) == 1, "one preparation, one base"
+    first, *others = sorted(view.name for view in made.environments)
+    shop.merged(first)
+    assert shop.sql("production", "select name from items where id = 51") == "new"
+    assert not shop.merge(others[0]).conflicts, "the same on both sides"
+
+
+# ---------------------------------------------------------------- a service that does not come back
+
+
+def test_a_service_that_does_not_come_back_undoes_the_whole(shop: Shop) -> None:
+    """What breaks it is there in production only: a fork, and a rehearsal, have no way out of their network."""
+    shop.project.fork()
+    shop.sql("f", "alter table items add column note text; update items set note = 'x', price = 5 where id < 10")
+    shop.sql("f", "insert into items values (51, 'new', 5, 9); delete from orders where id = 7")
+    shop.redis("f", "set", "greeting", "bye")
+    shop.sh("f", "sed -i s/one/ONE/ /docs/guide; touch /docs/new", "docs")
+    shop.sh("f", "echo 'grep -q \"no egress\" /etc/resolv.conf || exit 1' > /srv/app.sh", "web")
+    shop.up("f", COMPOSE.replace("COLOUR: green", "COLOUR: blue, MODE: fast"))
+    before, pids = shop.state(), shop.pids()
+    with Customers(shop) as customers:
+        with pytest.raises(WyeError) as caught:
+            shop.merge(checks=["true"])
+        customers.wait_for_more()
+    assert caught.value.code == "merge_unwound"
+    assert "'web'" in caught.value.message
+    assert not customers.failures
+    kept = shop.sql("production", "select id from orders where quantity = 7 order by id").split()
+    assert [int(number) for number in kept] == customers.orders, "orders that came in meanwhile stay"
+    shop.sql("production", "delete from orders where quantity = 7; select setval('orders_id_seq', 200)")
+    shop.sql("production", "update items set stock = 100 where id = 50")
+    after = shop.state()
+    assert sorted(after.pop("rows").splitlines()) == sorted(before.pop("rows").splitlines())
+    assert after == before
+    assert {name for name, pid in shop.pids().items() if pids[name] != pid} == {"web", "docs"}
+    entries = shop.project.client.log("production", verify=True)
+    assert entries.verified
+    assert "merge" not in [entry.verb for entry in entries.entries]
+    shop.sh("f", "echo true > /srv/app.sh", "web")
     shop.merged()
     assert shop.sql("production", "select count(*) from items where note = 'x'") == "9"

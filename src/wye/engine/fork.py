@@ -186,6 +186,7 @@ def _wake(engine: Engine, doing: records.Change, head: records.Head, spec: Spec,
     try:
         if environment.awake:
             apply.bring_up(engine, environment, spec, verb="fork", fresh=True)
+            preparing.await_databases(engine, environment, spec)
             return environment
         prepared = preparing.wake_unprepared(engine, environment, spec, verb="fork")
         return doing.commit(replace(prepared, awake=True), verb=Verb.WAKE, previous=head.id).environment

@@ -11,10 +11,13 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 
-from wye.engine import apply, records, servers
+from wye.engine import apply, comparing, records, servers
 from wye.engine.context import Engine, new_snapshot_id
+from wye.errors import Unavailable
 from wye.interfaces import Report, silent
 from wye.model import Environment, Revision, RevisionId, SnapshotId, Spec, replica_names
+
+_ANSWER_S = 20.0
 
 
 def needs_preparing(engine: Engine, environment: Environment, spec: Spec) -> bool:
@@ -43,6 +46,18 @@ def wake_unprepared(
     prepared = replace(environment, base=base)
     apply.bring_up(engine, prepared, spec, verb=verb, fresh=False, report=report)
     return prepared
+
+
+def await_databases(engine: Engine, environment: Environment, spec: Spec) -> None:
+    """Until the databases that run answer, as whoever started them expects. One that does not is no error here: people
+    must be able to get in and mend it."""
+    for store in servers.find_stores(engine, engine.volumes.environment_path(environment.id), spec):
+        if comparing.is_live(engine, environment, store):
+            try:
+                servers.live(engine, environment, store, timeout_s=_ANSWER_S)
+            except Unavailable as error:
+                name = str(store.service.name)
+                records.emit(engine, "database-silent", environment.name, name, error=error.message)
 
 
 def keep_base(engine: Engine, environment: Environment, *, verb: str) -> RevisionId:

@@ -90,13 +90,13 @@ class RunningEndpoint:
         return self._engine.runtime.dial(self._container_id, port)
 
 
-def live(engine: Engine, environment: Environment, store: Store) -> Endpoint:
+def live(engine: Engine, environment: Environment, store: Store, *, timeout_s: float = _READY_S) -> Endpoint:
     """The environment's own server. Raises Unavailable if it does not answer."""
     identity = apply.container_id(environment, str(store.service.name))
     env = {**environment.images[str(store.service.name)].config.environment, **store.service.environment}
     root = engine.volumes.environment_path(environment.id) / "volumes" / store.volume
     endpoint = RunningEndpoint(engine, identity, env, store.service.command or (), root)
-    store.kind.await_ready(endpoint, _READY_S)
+    store.kind.await_ready(endpoint, timeout_s)
     return endpoint
 
 

@@ -67,4 +67,5 @@ def ensure_awake(engine: Engine, name: EnvironmentName, *, actor: str, report: R
                 return doing.commit(replace(environment, awake=True, down=False)).environment
             environment = doing.commit(replace(environment, awake=True, down=False)).environment
             apply.bring_up(engine, environment, spec, verb="wake", fresh=True, report=report)
+            preparing.await_databases(engine, environment, spec)
         return environment

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from wye.engine import ancestry, apply, comparing, materialising, plan, proposing, records, rehearsing
+from wye.engine import ancestry, apply, comparing, materialising, plan, preparing, proposing, records, rehearsing
 from wye.engine.context import Engine, environment_name, new_environment_id
 from wye.engine.outcome import Outcome
 from wye.engine.timing import Steps
@@ -114,8 +114,7 @@ def _start(engine: Engine, environment: Environment, spec: Spec, report: Report)
     """Its name leads to the new bytes already: a service that does not come up leaves the fork there to look at."""
     try:
         apply.bring_up(engine, environment, spec, verb="update", fresh=True, report=report)
-        names = [name for name in spec.services if name not in environment.stopped]
-        apply.await_ready(engine, environment, spec, names, apply.START_TIMEOUT_S)
+        preparing.await_databases(engine, environment, spec)
     except apply.ServiceFailed as error:
         error.hint = f"the fork is updated: see 'wye logs {environment.name}', or restore what it was"
         raise
