@@ -104,6 +104,9 @@ def build(config: Config, host: Host) -> Daemon:
         host.make_directory("daemon:directories", directory, mode=mode)
     volumes = _pool(config, host)
     volumes.open()
+    scratch = volumes.path / "scratch"  # of the pool, where a copy of a file costs nothing
+    host.remove_tree("daemon:scratch", scratch)
+    host.make_directory("daemon:scratch", scratch, mode=0o700)
     images = ImageStore(host, directory=volumes.path / "images", cache=config.root / "cache", uid_base=config.uid_base)
     images.open()
     runtime = CrunRuntime(
@@ -129,7 +132,7 @@ def build(config: Config, host: Host) -> Daemon:
         network=network,
         doors=doors,
         supervisor=supervisor,
-        files=Trees(host, uid_base=config.uid_base),
+        files=Trees(host, uid_base=config.uid_base, scratch=scratch),
         kinds=(PostgresKind(host), RedisKind(host)),
         probes=(
             ("pool", lambda: _findings("pool", volumes.findings(), "snapshots, usage and limits work")),

@@ -78,7 +78,7 @@ class Pool:
         for noun, names in ((_ENVIRONMENT, self._names(_ENVIRONMENT)), (_SNAPSHOT, [*self._names(_SNAPSHOT), _EMPTY])):
             for name in names:
                 self._delete("pool:erase", noun, name)
-        for name in ("images", "environments", "snapshots", ".lock"):
+        for name in ("images", "environments", "snapshots", "scratch", ".lock"):
             self._host.remove_tree("pool:erase", self.path / name)
 
     @property

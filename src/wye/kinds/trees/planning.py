@@ -154,11 +154,9 @@ class DatabasePlanner:
 
     def plan(self, paths: Sequence[PathChange], known: Mapping[str, SqliteChanges]) -> DatabasePlan:
         """`known`: changes by path that need not be read."""
-        ones, rest = split(paths, self._base, self._theirs)
-        mine = [path for path in ones if self._is_ours(path)]
+        mine = [path for path in split(paths, self._base, self._theirs)[0] if self._is_ours(path)]
         taken = {path + ending for path in mine for ending in ("", *COMPANIONS)}
-        rest = [change for change in paths if change.path not in taken]
-        rest = self._without_kept(rest)
+        rest = self._without_kept([change for change in paths if change.path not in taken])
         writes = [write for path in mine if (write := self._attributes(path)) is not None]
         due = sorted({*_changed(paths, mine), *(path for path in mine if path in known)})
         planned = [found for path in due if (found := self._database(path, known.get(path))) is not None]
