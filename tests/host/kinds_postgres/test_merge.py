@@ -216,6 +216,25 @@ def test_two_forks_of_one_base_one_after_the_other(rig: Any, production: Any) ->
     assert production.query(APP, "select stock, label, one, two from t.item where id = 1") == [(100, "two", 1, 2)]
 
 
+def test_after_a_merge_both_sides_hand_out_numbers_of_their_own(rig: Any, production: Any, fork: Any) -> None:
+    """In a table that both have, and in one that came with the merge."""
+    fork.run(APP, ["create sequence short maxvalue 50", "create sequence down increment -2", "create sequence around maxvalue 9 cycle",
+                   "create table part (id serial primary key)"])  # fmt: skip
+    for _ in range(2):
+        fork.run(APP, ["insert into item (label) values ('fork')", "insert into part default values",
+                       "select nextval('short'), nextval('down'), nextval('around')"])  # fmt: skip
+        rig.apply(production, changes_of(rig, fork))
+        production.run(APP, ["insert into item (label) values ('order')", "insert into part default values"])
+    assert production.query(APP, "select label, count(*) from t.item where label ~ '^[fo]' group by 1 order by 1") == [
+        ("fork", 2),
+        ("order", 2),
+    ]
+    assert production.query(APP, "select count(*) from t.part") == [(4,)]
+    assert production.query(APP, "select nextval('t.short'), nextval('t.down'), nextval('t.around')") == [
+        (7, -200003, 3)
+    ]
+
+
 def test_a_merge_is_taken_back_and_later_writes_stay(rig: Any, production: Any) -> None:
     production.run(APP, ["create table log (what text)", "insert into log values ('a'), ('a'), ('b')"])
     before = (

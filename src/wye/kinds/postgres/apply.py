@@ -21,10 +21,11 @@ from wye.kinds.postgres.additions import changed_since
 from wye.kinds.postgres.catalog import Schema, difference, digest, merge_schemas, read_schema
 from wye.kinds.postgres.changes import DatabaseChanges
 from wye.kinds.postgres.ddl import EXPAND, Statement
+from wye.kinds.postgres.prepare import STRIDE
 from wye.kinds.postgres.references import check_deferred, check_references, keep_parents
 from wye.kinds.postgres.refuse import refusal
-from wye.kinds.postgres.replay import expand, fingerprint, replay, split
-from wye.kinds.postgres.session import Connection, begin_session, fetch, value
+from wye.kinds.postgres.replay import exists, expand, fingerprint, replay, split
+from wye.kinds.postgres.session import Connection, begin_session, fetch, literal, value
 from wye.kinds.postgres.stage import Staged, copy_writes, find_targets, stage
 from wye.kinds.postgres.tables import Relation, read_tables
 from wye.kinds.postgres.undo import Altered, undo_of
@@ -34,6 +35,10 @@ from wye.merge.refused import Refused
 from wye.merge.rows import Grain, Table, grain_conflict
 
 _SHOWN_ROWS = 20
+_AHEAD = f"""select case when seqcycle then 0 else least({STRIDE},
+    (case when seqincrement > 0 then seqmax else seqmin end::numeric - {{at}}) / seqincrement / 10)::bigint end
+    from pg_sequence where seqrelid = {{name}}::regclass"""
+"""Steps that a target's sequence moves beyond a fork's; less where it has not that much left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,14 +284,17 @@ class _Merge:
         self.applied.undo = undo_of(self.connection, self.changes, tables, ddl, altered)
 
     def _sequences(self) -> None:
-        """Moves sequences forward, never back. ALTER SEQUENCE is transactional and holds nextval() off until commit."""
+        """Moves sequences forward, never back, to a stride beyond the fork's: both go on handing out numbers, and the
+        fork may be merged again. ALTER SEQUENCE is transactional and holds nextval() off until commit."""
         for sequence in self.changes.sequences:
-            if value(self.connection, f"select to_regclass('{sequence.name.replace(chr(39), chr(39) * 2)}') is null"):
+            if not exists(self.connection, sequence.name):
                 continue
-            at = value(self.connection, f"select last_value from {sequence.name}")
-            forward = sequence.value > at if sequence.increment > 0 else sequence.value < at
-            if forward:
-                target = sequence.value + sequence.increment
+            # One that was never asked gives out its last value first.
+            at, asked = fetch(self.connection, f"select last_value, is_called from {sequence.name}")[0]
+            beyond = sequence.value - at if sequence.increment > 0 else at - sequence.value
+            if beyond > 0 or (beyond == 0 and not asked):
+                ahead = value(self.connection, _AHEAD.format(name=literal(sequence.name), at=sequence.value))
+                target = sequence.value + (1 + int(ahead)) * sequence.increment
                 self.connection.execute(f"alter sequence {sequence.name} restart with {target}")
                 self.applied.others += 1
 
