@@ -6,6 +6,8 @@ It is read once and then rehearsed, applied, or shown.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -21,9 +23,12 @@ from wye.interfaces import FilePlan, PathChange
 from wye.merge.conflict import Conflict, Decisions, Resolution, resolution_from_json
 from wye.merge.conflict import Side as Chosen
 from wye.merge.spec import merge_spec
-from wye.model import Image, Service, Spec, replica_names
+from wye.model import Image, MountKind, Service, Spec, replica_names
 
-_UNMERGEABLE = ("mysql", "mariadb")
+_UNMERGEABLE = ("mysql", "mysql-server", "mariadb", "percona", "percona-server", "mongo")
+"""By the image's name."""
+_MARKS = {"ibdata1": "mysql", "aria_log_control": "mariadb", "WiredTiger": "mongo"}
+"""By a file in the volume, whatever the image is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ def propose(
 ) -> Proposal:
     """Reads what theirs changed since base. `live` and `held` as in `comparing.read_stores`. Raises Unsupported for a
     database that cannot be merged at all."""
-    _refuse_unknown_databases(theirs.spec)
+    _refuse_unknown_databases(engine, theirs)
     stores = comparing.stores_of(engine, theirs)
     read = comparing.read_stores(engine, held, base, theirs, stores, live=live)
     paths = comparing.file_changes(engine, base, theirs, stores)
@@ -167,12 +172,18 @@ def _resolutions(given: Mapping[str, Any]) -> dict[str, Resolution]:
     return {identity: resolution_from_json(value) for identity, value in given.items()}
 
 
-def _refuse_unknown_databases(spec: Spec) -> None:
+def _refuse_unknown_databases(engine: Engine, side: Side) -> None:
     """A database that nobody here understands must not be merged as files: its files are not its data."""
-    for name, service in spec.services.items():
-        words = (service.image or "").rsplit("/", 1)[-1].partition(":")[0]
-        if words in _UNMERGEABLE:
+    volumes = engine.volumes.snapshot_path(side.snapshot) / "volumes"
+    for name, service in side.spec.services.items():
+        image = re.split("[:@]", (service.image or "").rsplit("/", 1)[-1])[0]
+        found = image if image in _UNMERGEABLE else None
+        for mount in service.mounts:
+            if mount.kind is MountKind.VOLUME and found is None:
+                marks = (each for mark, each in _MARKS.items() if os.path.lexists(volumes / mount.source / mark))
+                found = next(marks, None)
+        if found is not None:
             raise Unsupported(
-                f"service {name!r} runs {words}, whose rows cannot be merged yet",
+                f"service {name!r} runs {found}, whose rows cannot be merged yet",
                 hint="merge without it is not offered either: half of an environment is no merge",
             )

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import msgspec
 
-from wye.engine import comparing, servers
+from wye.engine import comparing, records, servers
 from wye.engine.context import Engine
-from wye.errors import Unavailable
+from wye.errors import Unavailable, WyeError
 from wye.interfaces import Changes, Endpoint
-from wye.merge.conflict import Side
+from wye.merge.conflict import Conflict, Side
 from wye.merge.refused import Refused
 from wye.model import Environment, EnvironmentId, SnapshotId, Spec
 
@@ -47,8 +47,8 @@ def keeper(engine: Engine, environment: EnvironmentId, name: str) -> Callable[[b
     def keep(data: bytes) -> None:
         engine.host.make_directory("undo:make-directory", directory, mode=0o700)
         engine.host.write_file("undo:keep", directory / f"volume-{name}", data, mode=0o600)
-        _sync(engine, directory / f"volume-{name}")
-        _sync(engine, directory)
+        _make_durable(engine, directory / f"volume-{name}")
+        _make_durable(engine, directory)
 
     return keep
 
@@ -75,38 +75,64 @@ def kept_paths(root: Path) -> frozenset[str]:
         return frozenset()
 
 
-def take_back(engine: Engine, environment: Environment, spec: Spec, *, verb: str) -> None:
-    """Everything that was kept and came to its commit, out of the environment's databases. What others have written
-    to the same rows and keys since stays. Once more is harmless. Raises Refused, Unavailable."""
+def take_back(engine: Engine, environment: Environment, spec: Spec, *, verb: str) -> list[str]:
+    """Everything that was kept and came to its commit, out of the environment's databases, the last one first. What
+    others have written to the same rows and keys since stays: a line for each. Once more is harmless. Raises Refused,
+    Unavailable, after all the other databases were seen to."""
+    stays: list[str] = []
+    trouble: WyeError | None = None
+    for store in reversed(servers.find_stores(engine, engine.volumes.environment_path(environment.id), spec)):
+        try:
+            stays += _take_back(engine, environment, spec, store, verb)
+        except WyeError as error:
+            trouble = trouble or error
+    for line in stays:
+        records.emit(engine, "undo-kept", environment.name, what=line)
+    if trouble is not None:
+        raise trouble
+    return stays
+
+
+def _take_back(engine: Engine, environment: Environment, spec: Spec, store: servers.Store, verb: str) -> list[str]:
     root = engine.volumes.environment_path(environment.id)
-    for store in servers.find_stores(engine, root, spec):
-        data, back = kept(root, store.volume), kept(root, store.volume + _BACK)
-        if data is None:
-            continue
-        engine.host.at(f"{verb}:take-back")
-        with servers.serving(engine, environment, spec, store) as target:
-            if back is not None and store.kind.load(back, place=store.place, target=target):
-                continue  # an earlier attempt was cut short after its commit
-            changes = store.kind.load(data, place=store.place, target=target)
-            if changes:
-                keep = keeper(engine, environment.id, store.volume + _BACK)
-                _apply_back(store, target, changes, spec, keep)
+    data, back = kept(root, store.volume), kept(root, store.volume + _BACK)
+    if data is None:
+        return []
+    engine.host.at(f"{verb}:take-back")
+    with servers.serving(engine, environment, spec, store) as target:
+        if back is not None and store.kind.load(back, place=store.place, target=target):
+            return []  # an earlier attempt was cut short after its commit
+        changes = store.kind.load(data, place=store.place, target=target)
+        if not changes:
+            return []
+        return _apply_back(store, target, changes, spec, keeper(engine, environment.id, store.volume + _BACK))
 
 
 def _apply_back(
     store: servers.Store, target: Endpoint, changes: Changes, spec: Spec, keep: Callable[[bytes], None]
-) -> None:
-    given: dict[str, str] = {}
+) -> list[str]:
+    """What stays, resolved as "ours"."""
+    given: dict[str, Conflict] = {}
     for attempt in range(_ATTEMPTS):
         try:
-            store.kind.apply(target, changes, comparing.terms(spec, given), keep)
-            return
+            resolutions = dict.fromkeys(given, str(Side.OURS))
+            store.kind.apply(target, changes, comparing.terms(spec, resolutions), keep)
+            break
         except Refused as error:
-            open_ones = {each.id for each in error.conflicts if Side.OURS in each.choices} - given.keys()
+            open_ones = {
+                each.id: each for each in error.conflicts if Side.OURS in each.choices and each.id not in given
+            }
             passing = all(each.kind == _PASSING for each in error.conflicts)
             if attempt == _ATTEMPTS - 1 or not (open_ones or passing):
                 raise
-            given |= dict.fromkeys(open_ones, str(Side.OURS))
+            given |= open_ones
+    return [_told(each) for each in given.values()]
+
+
+def _told(conflict: Conflict) -> str:
+    key = ", ".join("null" if part is None else part for part in conflict.key)
+    what = f"{conflict.place} ({key}) {conflict.column}".strip()
+    return f"{what} stays as it is: {conflict.detail or 'it was written to after the merge'}"
 
 
 def remove_new_volumes(engine: Engine, environment: EnvironmentId, before: SnapshotId) -> None:
@@ -119,7 +145,7 @@ def remove_new_volumes(engine: Engine, environment: EnvironmentId, before: Snaps
             engine.host.remove_tree("undo:remove-volume", path)
 
 
-def _sync(engine: Engine, path: Path) -> None:
+def _make_durable(engine: Engine, path: Path) -> None:
     engine.host.at("undo:sync")
     try:
         opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
