@@ -100,8 +100,14 @@ def same_as(stage: Stage, before: dict[str, int | list[str]], when: str) -> None
 def sweep(
     stage: Stage, prepare: Callable[[], None], verb: Callable[[Client], object], afterwards: Callable[[Client], None]
 ) -> None:
-    """Runs `verb` once to learn its labels, then once for each label, dying there."""
+    """Runs `verb` once to learn its labels, then once for each label, dying there.
+
+    Not the first time of all: what is done once and kept (a compiled filter) would not be reached again.
+    """
     client = stage.running.client
+    prepare()
+    verb(client)
+    afterwards(client)
     prepare()
     before = inventory(stage.running)
     stage.labels.unlink(missing_ok=True)
