@@ -81,8 +81,10 @@ def land(
         outcome.conflicts, outcome.applied, outcome.restarted = tuple(conflicts), {}, ()
         outcome.checks += tuple(failed)
         return
-    except WyeError:
-        _undo(landing, outcome, report)
+    except WyeError as error:
+        stays = _undo(landing, outcome, report)
+        if stays:
+            raise Unwound(f"{error.message}; but {'; '.join(stays)}", hint=error.hint) from error
         raise
     with outcome.steps("record"):
         _record(landing, environment, outcome, message)
@@ -207,8 +209,9 @@ def _told(proposal: Proposal) -> dict[str, Any]:
     }
 
 
-def _undo(landing: _Landing, outcome: Outcome, report: Report) -> None:
-    """Everything as it was, but for what others wrote meanwhile. What cannot be undone is said, with the way back."""
+def _undo(landing: _Landing, outcome: Outcome, report: Report) -> list[str]:
+    """Everything as it was, but for what others wrote meanwhile: a line for each place where that stays. What cannot be
+    undone is said, with the way back."""
     engine, environment, ours = landing.engine, landing.before.environment, landing.proposal.ours
     verb = str(landing.doing.intent.verb)
     report(Progress(step="undo", subject=environment.name))
@@ -219,8 +222,9 @@ def _undo(landing: _Landing, outcome: Outcome, report: Report) -> None:
         engine.volumes.delete_snapshot(landing.after)
     before = engine.ledger.get_revision(environment.revision).snapshot
     undoing.remove_new_volumes(engine, environment.id, before)
+    stays: list[str] = []
     try:
-        undoing.take_back(engine, environment, ours.spec, verb=verb)
+        stays = undoing.take_back(engine, environment, ours.spec, verb=verb)
     except WyeError as error:
         trouble = error
     engine.doors.hold(environment.name, plan.wanted_doors(ours.spec, held=environment.ports, fork=environment.is_fork))
@@ -232,6 +236,7 @@ def _undo(landing: _Landing, outcome: Outcome, report: Report) -> None:
         records.emit(engine, "undo-trouble", environment.name, error=trouble.message)
         hint = f"'wye restore {environment.name} {environment.revision[:12]}' goes back to before it"
         raise Unwound(message, hint=hint) from trouble
+    return stays
 
 
 def _undo_files(landing: _Landing) -> WyeError | None:

@@ -9,6 +9,7 @@ time.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from wye.engine import comparing, landing, proposing, records, rehearsing, undoing
@@ -19,6 +20,7 @@ from wye.engine.timing import Steps
 from wye.engine.views import MergeResult
 from wye.errors import BadRequest, InvariantError
 from wye.interfaces import Progress, Report
+from wye.merge.conflict import Conflict
 from wye.model import Verb
 
 
@@ -47,6 +49,7 @@ def revert(
                 proposal = _propose(engine, after, ours, before, resolutions or {})
                 proposal, given = proposing.settled(engine, proposal, resolutions or {})
             rehearsing.rehearse(engine, proposal, given, (), outcome, report)
+            outcome.conflicts = tuple(_with_way_back(each, name, before) for each in outcome.conflicts)
             if not outcome.is_clean or not outcome.brings_something:
                 return outcome.result()
             told = {"reverts": entry_id, "restarts": ",".join(proposal.restarts())}
@@ -55,6 +58,15 @@ def revert(
                     engine, doing, head, proposal, given, outcome, message=f"revert {entry_id[:12]}", report=report
                 )
     return outcome.result()
+
+
+def _with_way_back(conflict: Conflict, name: str, before: Side) -> Conflict:
+    """What cannot be taken back in place has another way."""
+    if conflict.kind != "irreversible":
+        return conflict
+    return replace(
+        conflict, detail=f"{conflict.detail}; 'wye restore {name} {before.revision[:12]}' goes back to before it"
+    )
 
 
 def _propose(
