@@ -106,10 +106,12 @@ def sweep(
     """
     client = stage.running.client
     prepare()
+    before = inventory(stage.running)
     verb(client)
     afterwards(client)
+    client.collect()
+    same_as(stage, before, "the first time")
     prepare()
-    before = inventory(stage.running)
     stage.labels.unlink(missing_ok=True)
     with stage.arm():
         verb(client)
