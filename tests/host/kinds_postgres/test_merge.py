@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
 
 from wye.errors import BadRequest, NotFound
@@ -441,3 +442,39 @@ def test_killed_anywhere_leaves_all_or_nothing(rig: Any, production: Any, fork: 
         assert rig.servers.dump(production.server, APP) == before, label
     rig.apply(production, changes)
     assert production.query(APP, "select z, code from t.item where id = 1") == [(4, "x")]
+
+
+def test_a_merge_with_ddl_gives_way_to_writers(rig: Any, production: Any, fork: Any) -> None:
+    """A purchase locks its own table, then the item's. No writer is ever ended by a deadlock, whatever the merge does."""
+    fork.run(APP, ["alter table item add column z int", "update item set z = 1", "create index on purchase (note)",
+                   "alter table purchase add column paid bool default false"])  # fmt: skip
+    (changes,) = rig.diff(fork)
+    stop, failures, bought = threading.Event(), list[str](), 0
+
+    def buy(first: int) -> None:
+        nonlocal bought
+        with production.server.connect(APP) as writer:
+            for number in range(first, first + 100_000):
+                try:
+                    with writer.transaction():
+                        writer.execute(f"insert into t.purchase (id) values ({number})")
+                        writer.execute(f"update t.purchase set item = 1 + {number} % 50 where id = {number}")
+                except psycopg.Error as error:
+                    failures.append(str(error))
+                bought += 1
+                if stop.is_set():
+                    return
+
+    workers = [threading.Thread(target=buy, args=(n * 100_000,)) for n in (1, 2, 3)]
+    for worker in workers:
+        worker.start()
+    try:
+        for _ in range(5):
+            done = rig.apply(production, changes)
+            rig.apply(production, done.undo)
+    finally:
+        stop.set()
+        for worker in workers:
+            worker.join()
+    assert not failures
+    assert production.query(APP, "select count(*) from t.purchase where id > 1000") == [(bought,)]

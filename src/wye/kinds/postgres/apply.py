@@ -21,6 +21,7 @@ from wye.kinds.postgres.additions import changed_since
 from wye.kinds.postgres.catalog import Schema, difference, digest, merge_schemas, read_schema
 from wye.kinds.postgres.changes import DatabaseChanges
 from wye.kinds.postgres.ddl import EXPAND, Statement
+from wye.kinds.postgres.locking import DEADLOCK_MS, lock_for_schema
 from wye.kinds.postgres.prepare import STRIDE
 from wye.kinds.postgres.references import check_deferred, check_references, keep_parents
 from wye.kinds.postgres.refuse import refusal
@@ -35,6 +36,8 @@ from wye.merge.refused import Refused
 from wye.merge.rows import Grain, Table, grain_conflict
 
 _SHOWN_ROWS = 20
+_DEADLOCKS = 3
+"""In so many a merge gives way and begins again."""
 _AHEAD = f"""select case when seqcycle then 0 else least({STRIDE},
     (case when seqincrement > 0 then seqmax else seqmin end::numeric - {{at}}) / seqincrement / 10)::bigint end
     from pg_sequence where seqrelid = {{name}}::regclass"""
@@ -85,24 +88,36 @@ def apply(
     """
     options = options or Options()
     begin_session(connection)
-    merge = _Merge(host, connection, changes, options, Decisions(resolutions))
     try:
-        merge.expand()
-        with connection.transaction(force_rollback=options.dry_run):
-            merge.run()
-            if keep is not None and merge.applied.undo is not None and not options.dry_run:
-                keep(merge.applied.undo, str(value(connection, "select txid_current()")))
-            host.at("postgres:apply:commit")
-        merge.lap("commit")
+        for _ in range(_DEADLOCKS):
+            try:
+                return _apply(_Merge(host, connection, changes, options, Decisions(resolutions)), keep)
+            except psycopg.errors.DeadlockDetected:
+                continue
+        return _apply(_Merge(host, connection, changes, options, Decisions(resolutions)), keep)
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
         detail = str(error).strip().splitlines()[0]
-        raise Refused([refusal("lock-timeout", merge.place, f"{detail}; merge again")]) from error
+        raise Refused([refusal("lock-timeout", _place(changes), f"{detail}; merge again")]) from error
     except psycopg.OperationalError as error:
-        raise Unavailable(f"{merge.place}: {str(error).strip()}") from error
+        raise Unavailable(f"{_place(changes)}: {str(error).strip()}") from error
     except psycopg.Error as error:
-        raise Refused([refusal("not-applicable", merge.place, str(error).strip())]) from error
-    host.at("postgres:apply:done")
+        raise Refused([refusal("not-applicable", _place(changes), str(error).strip())]) from error
+
+
+def _apply(merge: _Merge, keep: Callable[[DatabaseChanges, str], None] | None) -> Applied:
+    merge.expand()
+    with merge.connection.transaction(force_rollback=merge.options.dry_run):
+        merge.run()
+        if keep is not None and merge.applied.undo is not None and not merge.options.dry_run:
+            keep(merge.applied.undo, str(value(merge.connection, "select txid_current()")))
+        merge.host.at("postgres:apply:commit")
+    merge.lap("commit")
+    merge.host.at("postgres:apply:done")
     return merge.applied
+
+
+def _place(changes: DatabaseChanges) -> str:
+    return f"postgres/{changes.database}"
 
 
 class _Merge:
@@ -114,7 +129,7 @@ class _Merge:
         self.changes = changes
         self.options = options
         self.decisions = decisions
-        self.place = f"postgres/{changes.database}"
+        self.place = _place(changes)
         self.applied = Applied()
         self._since = host.monotonic()
         self._before: Schema = {}
@@ -136,10 +151,13 @@ class _Merge:
             for sql in self.changes.irreversible
         ])  # fmt: skip
         self._set("lock_timeout", f"{self.options.lock_timeout_s:g}s")
+        self._set("deadlock_timeout", f"{DEADLOCK_MS}ms")
         self._set("track_counts", "on")
         expected = self._expected_schema()
         # A target that has the fork's schema already gets no DDL: "create index on t (c)" twice makes two indexes.
         ddl = [] if expected is None else self.changes.ddl
+        if ddl:
+            lock_for_schema(self.connection, self.changes.base, self.changes.theirs)
         columns = self._columns() if self.changes.ddl else {}
         old = read_tables(self.connection) if ddl else {}
         self.lap("schema")
@@ -220,7 +238,7 @@ class _Merge:
     def _replay(self, statements: list[Statement]) -> None:
         try:
             replay(self.host, self.connection, statements)
-        except psycopg.errors.LockNotAvailable:
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             raise
         except psycopg.Error as error:
             raise Refused([refusal("ddl-failed", self.place, str(error).strip())]) from error

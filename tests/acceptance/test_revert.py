@@ -1,0 +1,160 @@
+"""Taking back merges that changed the schema, on a production that takes orders all the time: what the merge did goes,
+every order that was confirmed stays, and what somebody has come to use since is asked about."""
+
+# ruff: noqa: E501 - SQL reads better on long lines than cut into pieces
+from __future__ import annotations
+
+import pytest
+
+from tests.acceptance.test_merge import COMPOSE, Customers, Shop, shop
+from wye.errors import WyeError
+
+__all__ = ["shop"]
+
+pytestmark = [pytest.mark.host, pytest.mark.timeout(180)]
+
+COLUMNS = "select string_agg(attname, ' ' order by attnum) from pg_attribute where attnum > 0 and not attisdropped"
+
+
+def change_everything(shop: Shop) -> None:
+    """A fork that adds a column and fills it, makes a table, renames, and changes a key and a file."""
+    shop.project.fork()
+    shop.sql("f", "alter table orders add column note text; update orders set note = 'seen' where id <= 100")
+    shop.sql(
+        "f",
+        "create table parts (id serial primary key, item int references items); insert into parts (item) values (1)",
+    )
+    shop.sql("f", "alter table items rename column name to title; alter table items alter title set default 'untitled'")
+    shop.sql("f", "insert into orders (item, quantity, note) values (1, 2, 'of the fork')")
+    shop.redis("f", "set", "greeting", "bye")
+    shop.sh("f", "sed -i s/one/ONE/ /docs/guide", "docs")
+
+
+def schema(shop: Shop) -> str:
+    return shop.sh("production", "pg_dump -s -U shop shop | grep -v restrict", "db")
+
+
+def orders(shop: Shop) -> list[int]:
+    """Those of the customers."""
+    return [
+        int(number) for number in shop.sql("production", "select id from orders where quantity = 7 order by id").split()
+    ]
+
+
+def test_there_and_back_and_there_again_while_orders_come_in(shop: Shop) -> None:
+    before = schema(shop)
+    change_everything(shop)
+    with Customers(shop) as customers:
+        done = shop.merged()
+        merged = schema(shop)
+        customers.wait_for_more()
+        back = shop.project.client.revert(done.entry)
+        assert back.merged, back.conflicts
+        customers.wait_for_more()
+        assert schema(shop) == before
+        assert shop.sql("production", "select count(*) from orders where quantity <> 7") == "200"
+        assert shop.redis("production", "get", "greeting") == "hello"
+        assert shop.sh("production", "cat /docs/guide", "docs").startswith("one\n")
+        redone = shop.project.client.revert(back.entry)
+        assert redone.merged, redone.conflicts
+        customers.wait_for_more()
+        assert schema(shop) == merged
+        assert shop.sql("production", "select count(*) from orders where note = 'seen'") == "100"
+        assert shop.sql("production", "select note, item from orders where quantity = 2; select * from parts") == (
+            "of the fork|1\n1|1"
+        )
+        assert shop.redis("production", "get", "greeting") == "bye"
+        assert shop.project.client.revert(redone.entry).merged
+        customers.wait_for_more()
+        assert schema(shop) == before
+        assert shop.merged().entry
+        customers.wait_for_more()
+    assert not customers.failures
+    assert orders(shop) == customers.orders, "every order that was confirmed, and no other"
+    assert shop.sql("production", "select stock from items where id = 50") == str(100 - len(customers.orders))
+    assert schema(shop) == merged
+    assert shop.project.client.log("production", verify=True).verified
+
+
+def test_a_fork_is_merged_twice_and_both_sides_hand_out_numbers(shop: Shop) -> None:
+    change_everything(shop)
+    with Customers(shop) as customers:
+        for number in (1, 2):
+            shop.sql(
+                "f",
+                f"insert into orders (item, quantity, note) values (2, 3, '{number}'); insert into parts (item) values (2)",
+            )
+            shop.merged()
+            shop.sql("production", "insert into parts (item) values (3)")
+            customers.wait_for_more()
+    assert not customers.failures
+    assert orders(shop) == customers.orders
+    assert shop.sql("production", "select note from orders where quantity = 3 order by id") == "1\n2"
+    assert shop.sql("production", "select item, count(*) from parts group by 1 order by 1") == "1|1\n2|2\n3|2"
+
+
+def test_a_service_that_does_not_come_up_undoes_the_schema_too(shop: Shop) -> None:
+    before = schema(shop)
+    change_everything(shop)
+    shop.sh("f", "echo 'grep -q \"no egress\" /etc/resolv.conf || exit 1' > /srv/app.sh", "web")  # breaks in production
+    shop.up("f", COMPOSE.replace("COLOUR: green", "COLOUR: red"))
+    log = shop.project.client.log("production")
+    with Customers(shop) as customers:
+        with pytest.raises(WyeError) as error:
+            shop.merge()
+        customers.wait_for_more()
+    assert "undone" in error.value.message
+    assert not customers.failures
+    assert orders(shop) == customers.orders
+    assert schema(shop) == before
+    assert shop.sql("production", "select count(*) from orders where quantity <> 7") == "200"
+    assert shop.sql("production", "select stock from items where id = 50") == str(100 - len(customers.orders))
+    assert shop.redis("production", "get", "greeting") == "hello"
+    assert shop.sh("production", "cat /docs/guide", "docs").startswith("one\n")
+    assert shop.sh("production", "echo $COLOUR", "web") == "green\n"
+    told = shop.project.client.log("production")
+    assert [entry.verb for entry in told.entries[: len(told.entries) - len(log.entries)]] == ["snapshot"]
+
+
+def test_what_somebody_has_come_to_use_is_asked_about(shop: Shop) -> None:
+    change_everything(shop)
+    done = shop.merged()
+    shop.sql("production", "update orders set note = 'mine' where id = 150; insert into parts (item) values (4)")
+    shop.redis("production", "set", "greeting", "later")
+    before, log = shop.state(), shop.project.client.log("production")
+    found = shop.project.client.revert(done.entry)
+    assert not found.merged
+    assert {(each.kind, each.place, each.choices) for each in found.conflicts} == {
+        ("drop-vs-change", "postgres/shop/public.orders", ("ours", "theirs")),
+        ("drop-vs-change", "postgres/shop/public.parts", ("ours", "theirs")),
+        ("update/update", "redis cache db0", ("ours", "theirs")),
+    }
+    assert (shop.state(), shop.project.client.log("production")) == (before, log)
+    mine = {each.id: "ours" if each.place.startswith("redis") else "theirs" for each in found.conflicts}
+    assert shop.project.client.revert(done.entry, resolutions=mine).merged
+    assert shop.sql("production", f"{COLUMNS} and attrelid = 'orders'::regclass") == "id item quantity"
+    assert shop.sql("production", "select to_regclass('parts') is null") == "t"
+    assert shop.redis("production", "get", "greeting") == "later"
+    assert shop.sh("production", "cat /docs/guide", "docs").startswith("one\n")
+
+
+def test_what_a_merge_destroyed_only_a_restore_brings_back(shop: Shop) -> None:
+    shop.project.fork()
+    shop.sql("f", "alter table items drop column price")
+    shop.redis("f", "set", "greeting", "bye")
+    done = shop.merged()
+    before = shop.state()
+    found = shop.project.client.revert(done.entry)
+    (conflict,) = found.conflicts
+    assert (conflict.kind, conflict.key, conflict.choices) == (
+        "irreversible",
+        ("alter table items drop column price",),
+        (),
+    )
+    assert "wye restore production" in conflict.detail
+    assert shop.state() == before
+    revision = conflict.detail.split("wye restore production ")[1].split("'")[0]
+    shop.project.client.restore("production", revision)
+    shop.sh("production", "until pg_isready -q -U shop; do sleep 0.05; done", "db")
+    assert shop.sql("production", "select price from items where id = 3") == "3"
+    assert shop.redis("production", "get", "greeting") == "hello"
