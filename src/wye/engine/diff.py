@@ -189,5 +189,4 @@ def _view(state: tuple[str, int, int, int, int, str] | None) -> FileView | None:
         return None
     kind, size, mode, uid, gid, target = state
     kind = "link" if kind == "symlink" else kind
-    kind = "link" if kind == "symlink" else kind
     return FileView(kind=kind, size_bytes=size, mode=mode, uid=uid, gid=gid, target=target)
