@@ -111,14 +111,14 @@ def _apply(landing: _Landing, outcome: Outcome, report: Report) -> None:
         report(Progress(step="apply", subject=each.store.place))
         engine.host.at(f"{verb}:apply-store")
         with _server(landing, each) as target:
-            keep = undoing.keeper(engine, environment.id, each.store.volume)
+            keep = undoing.keeper(engine, environment.id, landing.doing.intent.id, each.store.volume)
             done = each.store.kind.apply(target, each.changes, _terms(landing, each), keep)
         outcome.applied[each.store.place] = done.items
         for step, seconds in done.seconds.items():
             outcome.steps.taken[f"{each.store.place}: {step}"] = seconds
     if proposal.files.places():
         report(Progress(step="apply", subject="files"))
-        undoing.keep_paths(engine, environment.id, proposal.files.paths())
+        undoing.keep_paths(engine, environment.id, landing.doing.intent.id, proposal.files.paths())
         engine.host.at(f"{verb}:apply-files")
         live = Bytes(
             root=engine.volumes.environment_path(environment.id),
@@ -224,7 +224,7 @@ def _undo(landing: _Landing, outcome: Outcome, report: Report) -> list[str]:
     undoing.remove_new_volumes(engine, environment.id, before)
     stays: list[str] = []
     try:
-        stays = undoing.take_back(engine, environment, ours.spec, verb=verb)
+        stays = undoing.take_back(engine, environment, ours.spec, landing.doing.intent.id, verb=verb)
     except WyeError as error:
         trouble = error
     engine.doors.hold(environment.name, plan.wanted_doors(ours.spec, held=environment.ports, fork=environment.is_fork))

@@ -60,7 +60,7 @@ def _undo(engine: Engine, intent: Intent, head: records.Head, before: Entry) -> 
     engine.files.recover(engine.volumes.environment_path(environment.id))
     undoing.remove_new_volumes(engine, environment.id, engine.ledger.get_revision(before.environment.revision).snapshot)
     try:
-        undoing.take_back(engine, environment, spec, verb="reconcile")
+        undoing.take_back(engine, environment, spec, intent.id, verb="reconcile")
     except WyeError as error:
         return error
     return None

@@ -21,7 +21,7 @@ from wye.engine.views import MergeResult
 from wye.errors import BadRequest, InvariantError
 from wye.interfaces import Progress, Report
 from wye.merge.conflict import Conflict
-from wye.model import Verb
+from wye.model import Entry, Verb
 
 
 def revert(
@@ -46,7 +46,7 @@ def revert(
         with comparing.frozen(engine, head.environment) as ours:
             report(Progress(step="read", subject=f"what merge {entry_id[:12]} did"))
             with outcome.steps("read changes"):
-                proposal = _propose(engine, after, ours, before, resolutions or {})
+                proposal = _propose(engine, entry, (after, ours, before), resolutions or {})
                 proposal, given = proposing.settled(engine, proposal, resolutions or {})
             rehearsing.rehearse(engine, proposal, given, (), outcome, report)
             outcome.conflicts = tuple(_with_way_back(each, name, before) for each in outcome.conflicts)
@@ -70,15 +70,18 @@ def _with_way_back(conflict: Conflict, name: str, before: Side) -> Conflict:
 
 
 def _propose(
-    engine: Engine, after: Side, ours: Side, before: Side, resolutions: Mapping[str, Any]
+    engine: Engine, entry: Entry, sides: tuple[Side, Side, Side], resolutions: Mapping[str, Any]
 ) -> proposing.Proposal:
+    after, ours, before = sides
+    if entry.intent is None:
+        raise InvariantError("a merge without an intent")
     root = engine.volumes.snapshot_path(after.snapshot)
     stores = comparing.stores_of(engine, after)
     read = []
     for store in stores:
-        kept = undoing.kept(root, store.volume)
+        kept = undoing.kept(root, entry.intent, store.volume)
         if kept is not None:
             read.append(StoreChanges(store, store.kind.load(kept, place=store.place)))
-    written = undoing.kept_paths(root)
+    written = undoing.kept_paths(root, entry.intent)
     paths = [change for change in comparing.file_changes(engine, after, before, stores) if change.path in written]
     return proposing.assemble(engine, after, ours, before, read, paths, resolutions, back=True)

@@ -3,7 +3,8 @@
 A kind tells the engine exactly what it is about to write (`ServerKind.apply`, `keep`); that is on disk before the
 database's own commit. So a merge that fails half-way, a daemon that is killed half-way, and a revert months later all
 take back what the merge did and nothing else: what others wrote meanwhile is not in it. The files lie in `.wye-undo` at
-the environment's root, where no container can look; the snapshot that the merge's revision has holds them too.
+the environment's root, where no container can look; the snapshot that the merge's revision has holds them too. They
+bear the name of the intent, so that nobody takes an earlier merge's for his own.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from wye.errors import Unavailable, WyeError
 from wye.interfaces import Changes, Endpoint
 from wye.merge.conflict import Conflict, Side
 from wye.merge.refused import Refused
-from wye.model import Environment, EnvironmentId, SnapshotId, Spec
+from wye.model import Environment, EnvironmentId, IntentId, SnapshotId, Spec
 
 _DIRECTORY = ".wye-undo"
 _PATHS = "paths"
@@ -40,9 +41,9 @@ def settle_copy(engine: Engine, environment: EnvironmentId) -> None:
     forget(engine, environment)
 
 
-def keeper(engine: Engine, environment: EnvironmentId, name: str) -> Callable[[bytes], None]:
+def keeper(engine: Engine, environment: EnvironmentId, intent: IntentId, name: str) -> Callable[[bytes], None]:
     """Keeps what takes the changes of one volume back; durable when it returns."""
-    directory = engine.volumes.environment_path(environment) / _DIRECTORY
+    directory = engine.volumes.environment_path(environment) / _DIRECTORY / intent
 
     def keep(data: bytes) -> None:
         engine.host.make_directory("undo:make-directory", directory, mode=0o700)
@@ -53,29 +54,29 @@ def keeper(engine: Engine, environment: EnvironmentId, name: str) -> Callable[[b
     return keep
 
 
-def keep_paths(engine: Engine, environment: EnvironmentId, paths: Iterable[str]) -> None:
+def keep_paths(engine: Engine, environment: EnvironmentId, intent: IntentId, paths: Iterable[str]) -> None:
     """Which paths the merge writes."""
-    directory = engine.volumes.environment_path(environment) / _DIRECTORY
+    directory = engine.volumes.environment_path(environment) / _DIRECTORY / intent
     engine.host.make_directory("undo:make-directory", directory, mode=0o700)
     engine.host.write_file("undo:keep", directory / _PATHS, msgspec.json.encode(sorted(paths)), mode=0o600)
 
 
-def kept(root: Path, name: str) -> bytes | None:
+def kept(root: Path, intent: IntentId, name: str) -> bytes | None:
     """What was kept for a volume. `root`: an environment's or a snapshot's."""
     try:
-        return (root / _DIRECTORY / f"volume-{name}").read_bytes()
+        return (root / _DIRECTORY / intent / f"volume-{name}").read_bytes()
     except FileNotFoundError:
         return None
 
 
-def kept_paths(root: Path) -> frozenset[str]:
+def kept_paths(root: Path, intent: IntentId) -> frozenset[str]:
     try:
-        return frozenset(msgspec.json.decode((root / _DIRECTORY / _PATHS).read_bytes(), type=list[str]))
+        return frozenset(msgspec.json.decode((root / _DIRECTORY / intent / _PATHS).read_bytes(), type=list[str]))
     except FileNotFoundError:
         return frozenset()
 
 
-def take_back(engine: Engine, environment: Environment, spec: Spec, *, verb: str) -> list[str]:
+def take_back(engine: Engine, environment: Environment, spec: Spec, intent: IntentId, *, verb: str) -> list[str]:
     """Everything that was kept and came to its commit, out of the environment's databases, the last one first. What
     others have written to the same rows and keys since stays: a line for each. Once more is harmless. Raises Refused,
     Unavailable, after all the other databases were seen to."""
@@ -83,7 +84,7 @@ def take_back(engine: Engine, environment: Environment, spec: Spec, *, verb: str
     trouble: WyeError | None = None
     for store in reversed(servers.find_stores(engine, engine.volumes.environment_path(environment.id), spec)):
         try:
-            stays += _take_back(engine, environment, spec, store, verb)
+            stays += _take_back(engine, environment, spec, intent, store, verb)
         except WyeError as error:
             trouble = trouble or error
     for line in stays:
@@ -93,9 +94,11 @@ def take_back(engine: Engine, environment: Environment, spec: Spec, *, verb: str
     return stays
 
 
-def _take_back(engine: Engine, environment: Environment, spec: Spec, store: servers.Store, verb: str) -> list[str]:
+def _take_back(
+    engine: Engine, environment: Environment, spec: Spec, intent: IntentId, store: servers.Store, verb: str
+) -> list[str]:
     root = engine.volumes.environment_path(environment.id)
-    data, back = kept(root, store.volume), kept(root, store.volume + _BACK)
+    data, back = (kept(root, intent, name) for name in (store.volume, store.volume + _BACK))
     if data is None:
         return []
     engine.host.at(f"{verb}:take-back")
@@ -105,7 +108,8 @@ def _take_back(engine: Engine, environment: Environment, spec: Spec, store: serv
         changes = store.kind.load(data, place=store.place, target=target)
         if not changes:
             return []
-        return _apply_back(store, target, changes, spec, keeper(engine, environment.id, store.volume + _BACK))
+        keep = keeper(engine, environment.id, intent, store.volume + _BACK)
+        return _apply_back(store, target, changes, spec, keep)
 
 
 def _apply_back(
