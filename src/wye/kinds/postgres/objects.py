@@ -71,8 +71,8 @@ class Objects:
     def _owned(self, name: Name) -> list[Name]:
         if name[0] not in ("relation", "schema"):
             return []
-        return [other for other in self.things if other != name and other[1 : len(name)] == name[1:]
-                and (len(other) > len(name))]  # fmt: skip
+        depth = len(name)
+        return [other for other in self.things if len(other) > depth and other[1:depth] == name[1:]]
 
     def relation(self, path: Sequence[str], schema: str, relation: str) -> Name | None:
         """The relation that a statement means; None if there is none."""
