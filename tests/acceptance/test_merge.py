@@ -340,12 +340,16 @@ def test_a_rehearsal_touches_nothing(shop: Shop) -> None:
 
 
 def test_a_merge_that_brings_nothing_does_nothing(shop: Shop) -> None:
+    """Though nothing tells the rows of a table without a key apart, and what was merged has been collected."""
+    shop.sql("production", "create table loose (what text); insert into loose values ('a'), ('a')")
     shop.project.fork()
+    shop.sql("f", "insert into loose values ('a'), ('b')")
     shop.sql("f", "alter table items add column note text; update items set note = 'x' where id < 10")
     shop.redis("f", "set", "greeting", "bye")
     shop.sh("f", "echo six >> /docs/guide", "docs")
     shop.up("f", COMPOSE.replace("green", "blue"))
     assert shop.merged().entry
+    shop.project.client.collect()
     before, log, pids = shop.state(), shop.project.client.log("production"), shop.pids()
     again = shop.merge()
     assert (again.merged, again.conflicts, again.entry, again.restarted) == (False, (), "", ())

@@ -183,15 +183,9 @@ def _start(landing: _Landing, environment: Environment, outcome: Outcome, report
 
 def _record(landing: _Landing, environment: Environment, outcome: Outcome, message: str) -> None:
     engine, proposal, doing = landing.engine, landing.proposal, landing.doing
-    theirs = records.new_revision(
-        engine,
-        proposal.theirs.environment,
-        proposal.theirs.snapshot,
-        parents=(proposal.theirs.revision,),
-    )
     if landing.after is None:
         raise InvariantError("a merge is recorded before it was applied")
-    parents = (landing.before.environment.revision, theirs)
+    parents = (landing.before.environment.revision, proposal.theirs.revision)
     after = records.new_revision(engine, environment, landing.after, parents=parents)
     evidence = engine.ledger.put_value(outcome.evidence(_told(proposal)))
     doing.intent.arguments["evidence"] = evidence

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from wye.engine import ancestry, comparing, landing, proposing, records, rehearsing
+from wye.engine.comparing import Side
 from wye.engine.context import Engine, environment_name
 from wye.engine.outcome import Outcome
 from wye.engine.timing import Steps
 from wye.engine.views import MergeResult
 from wye.errors import BadRequest, Conflict
 from wye.interfaces import Progress, Report
-from wye.model import EnvironmentName, Verb
+from wye.model import EnvironmentName, RevisionId, Verb
 
 
 def merge(
@@ -42,10 +44,12 @@ def merge(
     first, second = sorted((source, target))
     outcome = Outcome(source, target, Steps(engine.host))
     with engine.changing(first), engine.changing(second), ExitStack() as held:
-        fork = records.require(engine, source).environment
+        other = records.require(engine, source)
+        fork = other.environment
         head = records.require(engine, target)
+        kept: list[RevisionId] = []
         base = ancestry.base_between(engine, fork, head)
-        theirs_now = comparing.frozen(engine, fork, keep=lambda: outcome.merged)
+        theirs_now = comparing.frozen(engine, fork, keep=lambda: bool(kept))
         with theirs_now as theirs, comparing.frozen(engine, head.environment) as ours:
             report(Progress(step="read", subject=f"what {source} changed"))
             with outcome.steps("read changes"):
@@ -58,6 +62,8 @@ def merge(
                 return outcome.result()
             told = {"source": source, "source_id": fork.id, "restarts": ",".join(proposal.restarts())}
             with records.change(engine, Verb.MERGE, target, actor=actor, previous=head.id, **told) as doing:
+                kept.append(_keep(engine, doing, other, proposal.theirs))
+                proposal = replace(proposal, theirs=replace(proposal.theirs, revision=kept[0]))
                 landing.land(engine, doing, head, proposal, given, outcome, message=message, report=report)
     return outcome.result()
 
@@ -68,6 +74,16 @@ def conflicts(
 ) -> MergeResult:  # fmt: skip
     """A rehearsal that lists what is in conflict. The target is not touched."""
     return merge(engine, name, into=into, resolutions=resolutions, rehearse_only=True, actor=actor, report=report)
+
+
+def _keep(engine: Engine, doing: records.Change, fork: records.Head, theirs: Side) -> RevisionId:
+    """What is merged, as a revision in the fork's own history: as long as the fork is there it is the base of the next
+    merge."""
+    revision = records.new_revision(engine, fork.environment, theirs.snapshot)
+    merged = replace(fork.environment, revision=revision)
+    message = f"as it is merged into {doing.intent.environment}"
+    doing.commit(merged, verb=Verb.SNAPSHOT, message=message, previous=fork.id)
+    return revision
 
 
 def _target(engine: Engine, source: EnvironmentName, into: str | None) -> EnvironmentName:
