@@ -40,11 +40,14 @@ def text(rng: random.Random) -> bytes:
 
 
 def set_file(root: Path, name: str, content: bytes, mode: int = 0o644) -> None:
+    """As a new file in the place of what was there: the old one still exists when the new one gets its inode, for
+    ext4 gives a number out again that btrfs never would."""
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    path.write_bytes(content)
-    path.chmod(mode)
+    new = path.with_name(f".{path.name}.new")
+    new.write_bytes(content)
+    new.chmod(mode)
+    new.replace(path)
 
 
 def mutate(root: Path, rng: random.Random) -> None:
