@@ -20,6 +20,8 @@ from wye.api.client import Client, connect
 from wye.errors import Unavailable
 from wye.host import Host
 
+# Tests that run side by side on one machine need a lane each: 0 to 4. It moves what daemons have of the machine's own.
+LANE = int(os.environ.get("WYE_TEST_LANE", "0"))
 _START_S = 60.0
 _STOP_S = 60.0
 
@@ -51,6 +53,11 @@ class RunningDaemon:
         command: Sequence[str] = ("-m", "wye.daemon.main"),
         settings: dict[str, str] | None = None,
     ) -> None:
+        if LANE:
+            octets = uplinks.split(".", 2)
+            uplinks = f"{octets[0]}.{int(octets[1]) + 10 * LANE}.{octets[2]}"
+            instance = instance[:5] + "wxyz"[LANE - 1]
+            ports = (10000 + 2000 * LANE, 11999 + 2000 * LANE)
         self.root, self.run, self.log = root, root / "run", root / "log"
         self.socket = self.run / "wye.sock"
         self.command = tuple(command)
