@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -14,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import COMPOSE, Project
-from wye.errors import CheckFailed, Conflict, Exhausted, NotFound, WyeError
+from wye.errors import CheckFailed, Conflict, Denied, Exhausted, NotFound, WyeError
 
 pytestmark = pytest.mark.host
 
@@ -81,28 +84,23 @@ def test_a_memory_limit_that_is_hit(project: Project) -> None:
 
 
 def test_a_fork_bomb_stays_in_its_fork(project: Project) -> None:
-    compose = COMPOSE + "x-wye: {fork: {limits: {pids: 64}}}\n"
-    project.up(compose)
+    project.up(COMPOSE + "x-wye: {fork: {limits: {pids: 64}}}\n")
     project.fork()
-    bomb = threading.Thread(
-        target=lambda: (
-            contextlib.suppress(WyeError).__enter__()
-            or project.running.new_client().exec(
-                "f", ["sh", "-c", "b() { b | b & }; b; sleep 5"], service="box", timeout_s=10
-            )
-        ),
-        daemon=True,
-    )
-    bomb.start()
-    time.sleep(1)
-    took = []
-    for _ in range(20):
-        began = time.monotonic()
-        assert get(project.port("production"))
-        took.append(time.monotonic() - began)
-    assert max(took) < 2
-    project.client.discard("f")
-    bomb.join(15)
+    # It may not even get as far as its last command: then its status tells.
+    bomb = project.running.new_client().exec_stream("f", ["sh", "-c", "b() { b | b & }; b; sleep 60"], service="box")
+    with bomb:
+        said, deadline = b"", time.monotonic() + 10
+        while b"ork" not in said and time.monotonic() < deadline:
+            said += b"".join(each.data for each in bomb.pump(0.2))
+        assert b"ork" in said, "it was told that there are no more processes"
+        took = []
+        for _ in range(20):
+            began = time.monotonic()
+            assert get(project.port("production"))
+            took.append(time.monotonic() - began)
+        assert max(took) < 2
+        assert project.sh("production", "echo fine").text == "fine\n"
+        project.client.discard("f")
     assert [each.name for each in project.client.environments()] == ["production"]
 
 
@@ -148,17 +146,25 @@ def test_a_full_pool(project: Project) -> None:
     assert project.client.log("production", verify=True).verified
 
 
-def test_a_client_that_disconnects_takes_its_process_along(project: Project) -> None:
+@pytest.mark.parametrize("how", ["closed", "killed"])
+def test_a_client_that_disconnects_takes_its_process_along(project: Project, how: str) -> None:
     project.up()
-    process = project.running.new_client().exec_stream("production", ["sleep", "4711"], service="box")
     deadline = time.monotonic() + 10
+    if how == "closed":
+        process = project.running.new_client().exec_stream("production", ["sleep", "4711"], service="box")
+        end = process.close
+    else:
+        command = [Path(sys.executable).with_name("wye"), "exec", "-s", "box", "production", "sleep", "4711"]
+        client = subprocess.Popen(command, env={**os.environ, "WYE_SOCKET": str(project.running.socket)})
+        end = lambda: (client.send_signal(signal.SIGKILL), client.wait())  # type: ignore[assignment]  # noqa: E731
     while not _runs("4711") and time.monotonic() < deadline:
         time.sleep(0.02)
     assert _runs("4711")
-    process.close()
+    end()
     while _runs("4711") and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not _runs("4711")
+    assert project.sh("production", "echo fine").text == "fine\n"
 
 
 def _runs(argument: str) -> bool:
@@ -242,6 +248,88 @@ def test_a_restart_of_the_machine(project: Project) -> None:
         time.sleep(0.05)
     assert get(port, "/file") == b"kept\n"
     assert {each.state for each in project.client.environment("f").services} == {"running"}
+
+
+def test_exec_in_a_dead_service(project: Project) -> None:
+    project.up(COMPOSE.replace('["sleep", "infinity"]', '["sh", "-c", "sleep 0.2; exit 3"]'), wait=False)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and _state(project, "other") != "exited":
+        time.sleep(0.02)
+    with pytest.raises(Conflict, match="'other' of 'production' does not run") as caught:
+        project.sh("production", "true", "other")
+    assert "wye logs production other" in (caught.value.hint or "")
+    with pytest.raises(NotFound, match="no service 'nobody'"):
+        project.sh("production", "true", "nobody")
+    assert project.sh("production", "echo fine").text == "fine\n"
+
+
+def _state(project: Project, service: str, environment: str = "production") -> str:
+    return next(each.state for each in project.client.environment(environment).services if each.service == service)
+
+
+def test_discard_of_what_has_forks(project: Project) -> None:
+    """They live on, with their data and all that they have to be compared with."""
+    project.up()
+    project.sh("production", "echo one > /data/file")
+    project.fork("f")
+    project.sh("f", "echo two > /data/file")
+    project.client.fork("f", "g")
+    project.sh("g", "echo three > /data/file")
+    project.client.discard("f")
+    project.client.collect()
+    assert project.sh("g", "cat /data/file").text == "three\n"
+    assert [(each.change, each.path) for each in project.client.diff("g").files] == [("modified", "/file")]
+    with pytest.raises(Denied, match="not a fork"):
+        project.client.discard("production")
+    project.client.discard("production", confirm_production=True)
+    project.client.collect()
+    assert get(project.port("g"), "/file") == b"three\n"
+    assert [(each.change, each.path) for each in project.client.diff("g").files] == [("modified", "/file")]
+    assert project.client.fork("g", "h").environments[0].awake
+    assert project.client.log("g", verify=True).verified
+
+
+def test_a_volume_in_use(project: Project) -> None:
+    """By a process in its service, by one of the machine, by a mount: none of that keeps an environment."""
+    project.up()
+    project.fork()
+    identity = project.client.environment("f").id
+    volume = project.running.root / "pool" / "environments" / identity / "volumes" / "data"
+    inside = project.running.new_client().exec_stream("f", ["sh", "-c", "exec 3> /data/held; sleep 60"], service="box")
+    outside = subprocess.Popen(["sleep", "60"], cwd=volume)
+    mounted = project.directory / "mounted"
+    mounted.mkdir()
+    subprocess.run(["mount", "--bind", volume, mounted], check=True)
+    try:
+        project.sh("f", "echo there > /data/file")
+        project.client.discard("f")
+        project.client.collect()
+        assert [each.name for each in project.client.environments()] == ["production"]
+        assert get(project.port("production"))
+    finally:
+        inside.close()
+        outside.kill()
+        outside.wait()
+        subprocess.run(["umount", "-l", mounted], check=True)
+    project.client.collect()
+    assert not volume.exists()
+
+
+def test_a_pool_detached_and_attached_again(project: Project) -> None:
+    """The machine's owner takes it away while nothing runs, by hand, and the next start finds all of it."""
+    project.up()
+    project.sh("production", "echo kept > /data/file")
+    project.fork(asleep=True)
+    project.client.down("production")
+    project.running.close()
+    subprocess.run(["umount", project.running.root / "pool"], check=True)
+    listed = ["losetup", "-n", "-O", "NAME", "-j", project.running.root / "pool.img"]
+    for device in subprocess.run(listed, check=True, capture_output=True, text=True).stdout.split():
+        subprocess.run(["losetup", "-d", device], check=True)
+    project.running.start()
+    project.client.start("production")
+    assert get(project.port("production"), "/file") == b"kept\n"
+    assert get(project.port("f"), "/file") == b"kept\n"
 
 
 def test_discard_of_what_is_not_there(project: Project) -> None:
