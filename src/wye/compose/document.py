@@ -77,7 +77,7 @@ def _syntax_error(error: yaml.YAMLError, origin: Origin, text: str) -> ComposeEr
         problem = f"a character that YAML does not allow ({error.reason})"
         line = text.count("\n", 0, error.position) + 1 if isinstance(error.position, int) else 1
     is_tab = "tab" in problem or "cannot start any token" in problem
-    hint = "YAML is indented with spaces, not tabs" if is_tab else None
+    hint = "YAML is indented with spaces, not tabs" if is_tab else "look at that line and the one before it"
     return ComposeError(f"not valid YAML: {problem}", Mark(origin, line), hint=hint)
 
 

@@ -83,7 +83,11 @@ def _in_order(services: Mapping[str, Service], declared: Mapping[str, Declared])
             elif name in way:
                 members = list(way)
                 cycle = " → ".join((*members[members.index(name) :], name))
-                raise declared[members[-1]].at.child("depends_on").error(f"services wait for each other: {cycle}")
+                raise (
+                    declared[members[-1]]
+                    .at.child("depends_on")
+                    .error(f"services wait for each other: {cycle}", hint="let one of them start without the next one")
+                )
             elif name not in order:
                 way[name] = None
                 pending.append((name, True))

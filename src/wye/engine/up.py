@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from wye.compose.findings import Notice
 from wye.compose.load import Loaded, Source, load
 from wye.engine import apply, inspect, plan, records, seed
 from wye.engine.context import Engine, environment_name, new_environment_id
@@ -100,9 +101,14 @@ def up(engine: Engine, request: Request, *, actor: str, report: Report) -> UpRes
     return UpResult(
         environment=inspect.describe(engine, name),
         changes=changes,
-        notices=(*(notice.message for notice in loaded.notices), *notices),
+        notices=(*(_told(notice) for notice in loaded.notices), *notices),
         steps=steps.taken,
     )
+
+
+def _told(notice: Notice) -> str:
+    """What is imported names itself; a warning needs its place."""
+    return notice.message if notice.kind == "import" else str(notice)
 
 
 def _images(engine: Engine, spec: Spec, *, pull: bool, report: Report) -> dict[str, Image]:

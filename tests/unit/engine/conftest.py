@@ -91,11 +91,12 @@ class World:
     images: FixedImages
     project: Path
 
-    def up(self, compose: str = COMPOSE, name: str = "production", *, wait: bool = False) -> UpResult:
+    def up(
+        self, compose: str = COMPOSE, name: str = "production", *, wait: bool = False, lenient: bool = False
+    ) -> UpResult:
         (self.project / "compose.yaml").write_text(compose)
-        return up.up(
-            self.engine, up.Request(name=name, directory=str(self.project), wait=wait), actor="test", report=silent
-        )
+        request = up.Request(name=name, directory=str(self.project), wait=wait, lenient=lenient)
+        return up.up(self.engine, request, actor="test", report=silent)
 
     def file(self, name: str, path: str) -> Path:
         """A file of a volume of an environment, on this machine."""

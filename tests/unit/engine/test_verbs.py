@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import threading
 from dataclasses import replace
@@ -70,6 +71,14 @@ def test_up_tells_neighbours_of_a_new_service(world: World) -> None:
     world.up(COMPOSE.replace("volumes: {data: {}}", "  cache: {image: wye/redis}\nvolumes: {data: {}}"))
     web = next(container for container in world.runtime.containers() if container.name == "web")
     assert b"\tcache" in world.runtime.file(web.id, "/etc/hosts")
+
+
+def test_what_is_left_out_is_told_with_its_key_and_place(world: World) -> None:
+    misspelt = COMPOSE.replace("    image: wye/postgres\n", "    image: wye/postgres\n    pots: []\n")
+    with pytest.raises(BadRequest, match=r"services\.db\.pots: unknown key \(compose\.yaml:\d+\)"):
+        world.up(misspelt)
+    (told,) = world.up(misspelt, lenient=True).notices
+    assert re.fullmatch(r"services\.db\.pots: unknown key; left out \(compose\.yaml:\d+\)", told)
 
 
 def test_up_fetches_nothing_where_that_is_the_policy(world: World) -> None:
