@@ -51,7 +51,6 @@ RuntimeDirectory=wye
 RuntimeDirectoryPreserve=yes
 LimitNOFILE=1048576
 TasksMax=infinity
-OOMScoreAdjust=-500
 
 [Install]
 WantedBy=multi-user.target

@@ -43,11 +43,15 @@ def status(context: typer.Context, as_json: Json = False) -> None:
 def install(
     context: typer.Context,
     show: Annotated[bool, typer.Option("--print", help="Only print the unit.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Have systemd start the daemon with the machine, and again if it dies."""
-    if show:
+    started = not show and install_unit()
+    if as_json:
+        say(json.dumps({"unit": str(start.UNIT), "text": unit_text(), "written": not show, "started": started}))
+    elif show:
         say(unit_text().rstrip("\n"))
-    elif install_unit():
+    elif started:
         say("wye.service is installed, enabled and started")
     else:
         say("wye.service is written; systemd does not run here, so until it does the first 'wye' starts the daemon")
@@ -59,6 +63,7 @@ def uninstall(
     discard_everything: Annotated[
         bool, typer.Option("--discard-everything", help="All environments and their data, too.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Stop the daemon and remove all that it has on this machine. Packages, and your configuration, stay."""
     run = Path(os.environ.get("WYE_RUN") or start.RUN)
@@ -78,4 +83,4 @@ def uninstall(
         )
     note("stopping the daemon and removing what it has")
     start.uninstall(run, discard_everything=discard_everything)
-    say("all gone; packages and /etc/wye stay")
+    say(json.dumps({"removed": True}) if as_json else "all gone; packages and /etc/wye stay")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -102,6 +102,21 @@ for panel, commands in PANELS.items():
 app.add_typer(daemon, rich_help_panel="Machine")
 
 
+def _say_what_options_take(command: Any) -> None:
+    """In help: nothing for a flag, else its name. By itself typer shows types of Python: <bool>, <list[str]>."""
+    context = typer.Context(command, help_option_names=["-h", "--help"])
+    for each in (command, *getattr(command, "commands", {}).values()):
+        for param in (*each.params, each.get_help_option(context)):
+            if param.param_type_name == "argument":
+                param.display_type_rich = lambda ctx: ""
+            if getattr(param, "is_flag", False):
+                param.metavar = ""
+            elif param.metavar is None:
+                param.metavar = param.name.upper().replace("_", "-")
+        if each is not command and hasattr(each, "commands"):
+            _say_what_options_take(each)
+
+
 @app.callback()
 def options(
     context: typer.Context,
@@ -116,8 +131,10 @@ def options(
 
 def main() -> None:
     session = Session()
+    command = typer.main.get_command(app)
+    _say_what_options_take(command)
     try:
-        app(obj=session, prog_name="wye")
+        command(obj=session, prog_name="wye")
     except WyeError as error:
         session.fail(error)
         sys.exit(error.exit_code)

@@ -186,4 +186,4 @@ Entry = Annotated[
     str,
     typer.Argument(metavar="ENTRY", help="An entry of a ledger; a prefix is enough.", autocompletion=complete_entries),
 ]
-Services = Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...", help="Services; none named: all.")]
+Services = Annotated[list[str] | None, typer.Argument(metavar="SERVICE", help="Services; none named: all.")]
