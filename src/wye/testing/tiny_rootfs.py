@@ -54,7 +54,9 @@ def tiny_rootfs(directory: Path, uid_base: int = 200000) -> Path:
     if rootfs.is_dir():
         return rootfs
     host = Host()
-    busybox = debian_package(directory, "busybox-static") / "bin" / "busybox"
+    package = debian_package(directory, "busybox-static")
+    # Debian 13 has it below /usr.
+    busybox = next(path for path in (package / "bin/busybox", package / "usr/bin/busybox") if path.exists())
     fresh = directory / f".rootfs-{uid_base}.{os.getpid()}"
     host.remove_tree("rootfs:make", fresh)
     for name in ("", *_DIRECTORIES):
