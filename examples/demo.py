@@ -117,6 +117,7 @@ def stop_daemon() -> None:
 
 def clean() -> None:
     """Everything the demo made. Debian packages stay."""
+    console.print("removing environments, images, the pool, the network ...")
     stop_daemon()
     erase = [sys.executable, "-m", "wye.daemon.main", "--erase", "--discard-everything"]
     subprocess.run(erase, env={**os.environ, **SETTINGS}, check=True)
@@ -465,7 +466,7 @@ def verdict(witness: Witness, phases: dict[str, tuple[float, float]]) -> None:
     for name, seconds in taken:
         table.add_row(name, f"{1000 * seconds:,.0f}" if seconds else "")
     console.print(table)
-    say("Did production notice? Questions asked, questions that failed, p99")
+    say("Did production notice? Questions asked / questions that failed / p99")
     table = plain_table(header=True)
     table.add_column("")
     for name in witness.answers:
@@ -474,7 +475,7 @@ def verdict(witness: Witness, phases: dict[str, tuple[float, float]]) -> None:
         table.add_row(
             phase,
             *(
-                f"{witness.count(name, since, until)}, {len(witness.failed(name, since, until))} failed, "
+                f"{witness.count(name, since, until)} / {len(witness.failed(name, since, until))} / "
                 f"{witness.p99_ms(name, since, until):.0f} ms"
                 for name in witness.answers
             ),
