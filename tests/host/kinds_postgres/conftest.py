@@ -1,4 +1,8 @@
-"""A production cluster on a real pool, and forks of it as the engine makes them."""
+"""A production cluster on a real pool, and forks of it as the engine makes them; in every version that can be had.
+
+Everything runs on the machine's own PostgreSQL, and what depends on a version on the newest too. The versions between
+them are for `bin/test --slow`.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from typing import Any
 import pytest
 
 from wye.drivers.btrfs.pool import Pool
+from wye.errors import Unavailable
 from wye.host import Host
 from wye.kinds.postgres.apply import Applied, Options, apply
 from wye.kinds.postgres.changes import DatabaseChanges, from_json, to_json
@@ -23,10 +28,15 @@ from wye.kinds.postgres.plan import read_changes
 from wye.kinds.postgres.prepare import prepare
 from wye.kinds.postgres.session import begin_session
 from wye.model import EnvironmentId, SnapshotId
+from wye.testing.installations import Installation
 from wye.testing.loop_pool import loop_pool
-from wye.testing.postgres_server import PostgresServers, RunningServer, postgres_servers
+from wye.testing.postgres_server import PostgresServers, RunningServer, postgres, postgres_servers, versions
 
 DATA = "volumes/db/data"
+OWN, *OTHERS = versions()
+MODULES_FOR_ALL = ("test_cases", "test_oracle", "test_prepare", "test_undo", "test_versions")
+UNAVAILABLE: dict[int, str] = {}
+"""Why a version cannot be had: it is not asked for again."""
 
 
 def fresh() -> str:
@@ -70,6 +80,7 @@ class Rig:
     host: Host
     pool: Pool
     servers: PostgresServers
+    version: int = OWN
     snapshots: list[SnapshotId] = field(default_factory=list)
 
     def create(self, *options: str, settings: dict[str, str] | None = None) -> Site:
@@ -113,9 +124,13 @@ class Rig:
     def fork(self, source: Site, **options: Any) -> Site:
         return self.start(self.base(source, **options))
 
-    def diff(self, fork: Site, **options: Any) -> list[DatabaseChanges]:
+    def start_base(self, fork: Site) -> Site:
         assert fork.base is not None
-        base = self.start(fork.base, dict(THROWAWAY))
+        return self.start(fork.base, dict(THROWAWAY))
+
+    def diff(self, fork: Site, *, base: Site | None = None, **options: Any) -> list[DatabaseChanges]:
+        """`base`: one for several diffs, each of another database."""
+        shared, base = base, base or self.start_base(fork)
         try:
 
             def freeze() -> Any:
@@ -126,7 +141,8 @@ class Rig:
 
             found = read_changes(self.host, base.server, fork.server, freeze, DATA, **options)
         finally:
-            base.discard()
+            if shared is None:
+                base.discard()
         return [from_json(to_json(changes)) for changes in found]
 
     def apply(
@@ -142,23 +158,47 @@ class Rig:
         return apply(self.host, connection, changes, keep=keep)
 
 
+def installation_of(version: int) -> Installation:
+    """Skips where it cannot be had."""
+    if version not in UNAVAILABLE:
+        try:
+            return postgres(Host(), version)
+        except Unavailable as error:
+            UNAVAILABLE[version] = error.message
+    pytest.skip(f"no PostgreSQL {version}: {UNAVAILABLE[version]}")
+
+
 @contextmanager
-def new_rig(size_bytes: int) -> Iterator[Rig]:
+def new_rig(size_bytes: int, version: int = OWN) -> Iterator[Rig]:
     host = Host()
+    installation = installation_of(version)
     directory = Path(tempfile.mkdtemp(prefix="wye-postgres-"))
     os.chmod(directory, 0o755)
     try:
         with ExitStack() as stack:
             pool = stack.enter_context(loop_pool(directory, size_bytes, host=host))
-            servers = stack.enter_context(postgres_servers(host, directory / "servers"))
-            yield Rig(host, pool, servers)
+            servers = stack.enter_context(postgres_servers(host, directory / "servers", installation))
+            yield Rig(host, pool, servers, version)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "rig" not in metafunc.fixturenames:
+        return
+    chosen = [pytest.param(OWN, id=f"postgres-{OWN}")]
+    if metafunc.module.__name__.rpartition(".")[2] in MODULES_FOR_ALL:
+        newest = max(OWN, *OTHERS)
+        chosen += [
+            pytest.param(version, id=f"postgres-{version}", marks=[] if version == newest else [pytest.mark.slow])
+            for version in OTHERS
+        ]
+    metafunc.parametrize("rig", chosen, indirect=True, scope="module")
+
+
 @pytest.fixture(scope="module")
-def rig() -> Iterator[Rig]:
-    with new_rig(2 << 30) as made:
+def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    with new_rig(2 << 30, request.param) as made:
         yield made
 
 

@@ -391,8 +391,8 @@ def messages(sql: str | list[str]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def sides(rig: Any) -> Iterator[tuple[Any, Any]]:
-    """Production and one fork; every case has happened on both in its own database, "case_<number>"."""
+def sides(rig: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """Production, one fork, and its base; every case has happened on both in its own database, "case_<number>"."""
     production = rig.create()
     production.run("postgres", "create role clerk login")
     for number, case in enumerate(CASES):
@@ -402,18 +402,19 @@ def sides(rig: Any) -> Iterator[tuple[Any, Any]]:
     for number, case in enumerate(CASES):
         fork.run(f"case_{number}", messages(case.fork))
         production.run(f"case_{number}", messages(case.target))
-    yield production, fork
-    fork.discard()
-    production.discard()
+    base = rig.start_base(fork)
+    yield production, fork, base
+    for site in (base, fork, production):
+        site.discard()
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[case.name for case in CASES])
-def test_case(rig: Any, sides: tuple[Any, Any], number: int) -> None:
-    production, fork = sides
+def test_case(rig: Any, sides: tuple[Any, Any, Any], number: int) -> None:
+    production, fork, base = sides
     case, database = CASES[number], f"case_{number}"
 
     def merge() -> None:
-        for changes in rig.diff(fork, databases=[database]):
+        for changes in rig.diff(fork, base=base, databases=[database]):
             rig.apply(production, changes)
 
     if not case.refused:
