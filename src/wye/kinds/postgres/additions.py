@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-import postgast
-
 from wye.kinds.postgres.changes import Addition, DatabaseChanges, TableChanges
+from wye.kinds.postgres.parsing import Unparsable, parse
 from wye.kinds.postgres.replay import fingerprint
 from wye.kinds.postgres.rows import copy_rows
 from wye.kinds.postgres.session import Connection, array, fetch, literal, names, value
@@ -123,7 +122,11 @@ def _idle(connection: Connection, kind: str, has_missing: bool, missing: str | N
 
 def is_constant(expression: str) -> bool:
     """Whether an expression, as the server prints it, is the same for every row."""
-    node = postgast.parse(f"select ({expression})").stmts[0].stmt.select_stmt.target_list[0].res_target.val
+    try:
+        parsed = parse(f"select ({expression})")
+    except Unparsable:
+        return False
+    node = parsed.stmts[0].stmt.select_stmt.target_list[0].res_target.val
     waiting = [node]
     while waiting:
         each = waiting.pop()

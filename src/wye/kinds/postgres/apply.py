@@ -36,6 +36,8 @@ from wye.merge.refused import Refused
 from wye.merge.rows import Grain, Table, grain_conflict
 
 _SHOWN_ROWS = 20
+_VIEWS = """select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where c.relkind = 'm'"""
 _DEADLOCKS = 3
 """In so many a merge gives way and begins again."""
 _AHEAD = f"""select case when seqcycle then 0 else least({STRIDE},
@@ -170,8 +172,7 @@ class _Merge:
         self.lap("lock and merge")
         self._write(tables)
         self._replay(after)
-        for view in self.changes.views:
-            self.connection.execute(f"refresh materialized view {view}")
+        self._refresh()
         self.applied.others += len(ddl) + len(self.changes.views)
         self._verify_schema(expected)
         if not self.options.dry_run:
@@ -280,6 +281,15 @@ class _Merge:
         self._set("session_replication_role", "origin")
         self.applied.rows = sum(len(staged.writes) for staged in tables)
         self.lap("references")
+
+    def _refresh(self) -> None:
+        """Only by a name that the target itself has for a view: in a fork's answer it may be any text."""
+        views = self.changes.views
+        there = {name for (name,) in fetch(self.connection, _VIEWS)} if views else set()
+        missing = [view for view in views if view not in there]
+        _refuse([refusal("view-missing", self.place, "the target has no such view", key=(view,)) for view in missing])
+        for view in views:
+            self.connection.execute(f"refresh materialized view {view}")
 
     def _verify_schema(self, expected: dict[str, str] | None) -> None:
         if expected is None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import postgast
 
+from wye.kinds.postgres.parsing import Unparsable, parse
 from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.session import LOG_SCHEMA, Connection, fetch, value
 from wye.merge.conflict import Conflict
@@ -89,7 +90,7 @@ def plan_statements(log: Iterable[Sequence[Any]], place: str) -> tuple[list[Stat
         seen = (process, at, query)
         try:
             found = list(_parse(query))
-        except (postgast.PgQueryError, _Opaque) as error:
+        except (Unparsable, _Opaque) as error:
             refused.append(refusal("opaque-ddl", place, f"{tag}: {error}", key=(name or tag,), theirs=query))
             continue
         if not found:
@@ -152,7 +153,7 @@ def _add_value(create: _Parsed, alter: _Parsed) -> bool:
 
 def _parse(query: str) -> Iterable[_Parsed]:
     data = query.encode()
-    for raw in postgast.parse(query).stmts:
+    for raw in parse(query).stmts:
         kind = raw.stmt.WhichOneof("node")
         node = getattr(raw.stmt, kind)
         if kind == "select_stmt" and node.HasField("into_clause"):

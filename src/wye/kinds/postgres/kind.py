@@ -21,6 +21,7 @@ from wye.interfaces import Applied, Changes, Endpoint, PathChange, Terms
 from wye.kinds.postgres import apply as merging
 from wye.kinds.postgres.changes import DatabaseChanges, page, stat, to_json
 from wye.kinds.postgres.cluster import FENCE, THROWAWAY, find_data, refuse_tablespaces
+from wye.kinds.postgres.patient import PatientConnection
 from wye.kinds.postgres.plan import read_changes
 from wye.kinds.postgres.prepare import MAINTENANCE, prepare
 from wye.kinds.postgres.session import Connection, value
@@ -42,9 +43,9 @@ class EndpointServer:
         user = self.endpoint.env.get("POSTGRES_USER") or "postgres"
         with self.endpoint.socket(f"/var/run/postgresql/.s.PGSQL.{port}") as link:
             try:
-                return psycopg.connect(
+                return PatientConnection.connect(
                     host=str(link.parent), port=int(port), user=user, dbname=database, connect_timeout=10,
-                    autocommit=True, application_name="wye",
+                    autocommit=True, application_name="wye", passfile="/dev/null",
                 )  # fmt: skip
             except psycopg.OperationalError as error:
                 raise Unavailable(f"postgres does not let wye in: {str(error).strip()}") from error
@@ -122,9 +123,12 @@ class PostgresKind(PostgresVolume):
         data = find_data(self._host, theirs.root)
         if data is None:
             raise NotFound("there is no data directory in the volume")
-        found = read_changes(
-            self._host, EndpointServer(base), EndpointServer(theirs), freeze, data=data, watched=_watched(settings)
-        )
+        try:
+            found = read_changes(
+                self._host, EndpointServer(base), EndpointServer(theirs), freeze, data=data, watched=_watched(settings)
+            )
+        except psycopg.Error as error:
+            raise Unavailable(f"{place} could not be read: {str(error).strip()}") from error
         return PostgresChanges(place, tuple(found))
 
     def apply(

@@ -18,6 +18,7 @@ from typing import Any
 from wye.kinds.postgres.catalog import Schema
 from wye.kinds.postgres.ddl import EXPAND, Statement
 from wye.kinds.postgres.objects import Name, Thing, name_of, qualified
+from wye.kinds.postgres.parsing import Unparsable
 from wye.kinds.postgres.reverse_table import alter_enum, alter_table, rename
 from wye.kinds.postgres.session import quote
 from wye.kinds.postgres.walk import NoInverse, Walk, enum_name, two
@@ -49,7 +50,7 @@ def reverse(statements: Iterable[Statement], before: Schema, after: Schema) -> R
                 if act is None:
                     raise NoInverse
                 act(walk, node)
-        except NoInverse:
+        except (NoInverse, Unparsable):
             irreversible.append(statement.sql)
     return Reversed(tuple(walk.inverse()), tuple(irreversible))
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import postgast
-
 from wye.kinds.postgres.objects import Name, Thing, name_of, qualified
+from wye.kinds.postgres.parsing import Unparsable, parse
 from wye.kinds.postgres.session import literal, quote
 from wye.kinds.postgres.walk import NoInverse, Walk, enum_name, two
 
@@ -204,8 +203,8 @@ def default_of(definition: str) -> str | None:
     for end in range(len(words), 0, -1):
         text = " ".join(words[:end])
         try:
-            postgast.parse(f"select ({text})")
-        except postgast.PgQueryError:
+            parse(f"select ({text})")
+        except Unparsable:
             continue
         return text or None
     return None

@@ -16,6 +16,7 @@ import postgast
 from wye.kinds.postgres.catalog import Schema
 from wye.kinds.postgres.ddl import AFTER, BEFORE, Statement
 from wye.kinds.postgres.objects import Name, Objects, Thing, path_of, qualified
+from wye.kinds.postgres.parsing import parse
 
 
 class NoInverse(Exception):
@@ -49,7 +50,7 @@ class Walk:
         self._now = statement
         self.path = path_of(statement.path, statement.role)
         self._found.append([])
-        for raw in postgast.parse(statement.sql).stmts:
+        for raw in parse(statement.sql).stmts:
             kind = raw.stmt.WhichOneof("node")
             yield kind, getattr(raw.stmt, kind)
 
