@@ -14,7 +14,7 @@ from wye.merge.refused import Refused
 pytestmark = pytest.mark.host
 
 APP = "postgres"
-INJECTED = '"t"."sums"; drop table t.item cascade; select \''
+INJECTED = '"t"."sums"; drop table t.item cascade; --'
 SETUP = [
     "create schema t",
     "create table t.item (id serial primary key, stock int, label text)",
