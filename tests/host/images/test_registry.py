@@ -57,6 +57,20 @@ def test_a_pushed_image_is_pulled_and_shifted(pusher: Any, new_store: Callable[.
     assert store.digests() == {image.digest}
 
 
+def test_downloads_may_be_on_another_file_system_than_images(pusher: Any, new_store: Callable[..., Any]) -> None:
+    """As they are: images are in the pool, downloads are not."""
+    store = new_store()
+    reference = pusher.push("apart", [simple(pusher)], CONFIG)
+    cache = pusher.directory.parent / "store/cache"
+    cache.mkdir(exist_ok=True)
+    Host().mount("test:mount", "tmpfs", cache, "tmpfs")
+    try:
+        assert (store.rootfs(store.resolve(reference, pull=False, report=silent)) / "srv/file").read_text() == "hello"
+        assert list((cache / "oci/layouts").iterdir()) == []
+    finally:
+        Host().unmount("test:mount", cache)
+
+
 def test_dockers_own_manifests(pusher: Any, new_store: Callable[..., Any]) -> None:
     reference = pusher.push("docker", [simple(pusher)], CONFIG, options=["--format", "v2s2"])
     store = new_store()

@@ -7,10 +7,12 @@ unpacked, and unpacked in a private directory, so that until its ownership is sh
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,6 +59,7 @@ class Registries:
         self._shelf = shelf
         self._host = shelf.host
         self._blobs = cache / "oci" / "blobs"
+        self._layouts = cache / "oci" / "layouts"
         self._insecure = insecure
         self._limits = limits
         self._answer_s = answer_s
@@ -143,28 +146,39 @@ class Registries:
             present = self._shelf.image(digest.removeprefix("sha256:"))
             if present is not None:
                 return present
-            layout = self._copy(exact, staging, subject, report)
-            manifest = oci.manifest(_only_manifest(layout))
-            if manifest.config is None:
-                raise BadRequest(f"{reference} is not an image: its manifest has no configuration")
-            config = oci.image_config(_blob(layout, manifest.config.digest).read_bytes())
-            layers = [_blob(layout, layer.digest) for layer in manifest.layers]
-            report(Progress(step="unpack", subject=subject, done=0, total=len(layers), unit="layers"))
-            measured = measure(self._host, layers, self._limits)
-            report(Progress(step="unpack", subject=subject, total=measured.entries, unit="files"))
-            self._unpack(layout, staging / "rootfs", [*layers, _blob(layout, manifest.config.digest)])
+            with self._layout(digest) as layout:
+                self._copy(exact, layout, subject, report)
+                manifest = oci.manifest(_only_manifest(layout))
+                if manifest.config is None:
+                    raise BadRequest(f"{reference} is not an image: its manifest has no configuration")
+                config = oci.image_config(_blob(layout, manifest.config.digest).read_bytes())
+                layers = [_blob(layout, layer.digest) for layer in manifest.layers]
+                report(Progress(step="unpack", subject=subject, done=0, total=len(layers), unit="layers"))
+                measured = measure(self._host, layers, self._limits)
+                report(Progress(step="unpack", subject=subject, total=measured.entries, unit="files"))
+                self._unpack(layout, staging / "rootfs", [*layers, _blob(layout, manifest.config.digest)])
             shift_tree(self._host, "images:shift", staging / "rootfs", self._shelf.uid_base)
             make_mount_points(self._host, "images:mount-points", staging / "rootfs", self._shelf.uid_base)
             image = Image(reference=str(exact), digest=digest.removeprefix("sha256:"), config=config)
             self._forget_blobs()
             return self._shelf.publish(staging, image)
 
-    def _copy(self, exact: Reference, staging: Path, subject: str, report: Report) -> Path:
-        """An OCI layout below `staging` whose blobs are shared with other images."""
-        layout = staging / "layout"
+    @contextlib.contextmanager
+    def _layout(self, digest: str) -> Iterator[Path]:
+        """An empty OCI layout whose blobs are shared with other images. It is beside them, because skopeo moves each
+        blob there from the layout's own directory, and the pool is another file system. Who has the lock of this
+        image's staging has this, too."""
+        layout = self._layouts / digest.removeprefix("sha256:")
+        self._host.remove_tree("images:copy-blobs", layout)
         self._host.make_directory("images:copy-blobs", self._blobs / "sha256", mode=0o700)
-        self._host.make_directory("images:copy-blobs", layout)
+        self._host.make_directory("images:copy-blobs", layout, mode=0o700)
         (layout / "blobs").symlink_to(self._blobs)
+        try:
+            yield layout
+        finally:
+            self._host.remove_tree("images:forget-blobs", layout)
+
+    def _copy(self, exact: Reference, layout: Path, subject: str, report: Report) -> None:
         total = self._touch_blobs(self._manifest(exact))
         done = 0
 
@@ -182,7 +196,6 @@ class Registries:
             stream(self._host, "images:copy-blobs", argv, on_line, timeout_s=_COPY_S)
         except ProgramFailed as error:
             raise self._refusal(exact, error) from error
-        return layout
 
     def _touch_blobs(self, manifest: bytes) -> int:
         """Marks the layers that are here as in use. Returns how many layers there are."""
@@ -211,6 +224,9 @@ class Registries:
         for path in (self._blobs / "sha256").iterdir():
             if path.stat().st_mtime < oldest:
                 path.unlink(missing_ok=True)
+        for layout in self._layouts.iterdir():
+            if layout.lstat().st_mtime < oldest:
+                self._host.remove_tree("images:forget-blobs", layout)
 
 
 def _only_manifest(layout: Path) -> bytes:
