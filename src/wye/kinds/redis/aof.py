@@ -21,11 +21,15 @@ from wye.host import Host
 from wye.kinds.redis.connection import Connection, ServerRefused
 
 DIRECTORY, NAME = "appendonlydir", "appendonly.aof"
-READ_LIMIT_BYTES = 4 << 30
+READ_LIMIT_BYTES = 1 << 30
 KEYS_LIMIT = 2_000_000
 _COMPARED_BYTES = 1 << 20
 _MANIFEST_LIMIT_BYTES = 1 << 20
-_ARGUMENT_LIMIT_BYTES = 1 << 30
+_ARGUMENT_LIMIT_BYTES = 512 << 20
+_ARGUMENTS_LIMIT = 1_000_000
+_DIGITS = 30
+_ASKED, _ASKED_BYTES = 1000, 64 << 20
+"""Commands that the server is asked about at a time."""
 _EVERYTHING = frozenset({b"flushall", b"flushdb", b"swapdb", b"debug", b"function", b"script", b"migrate"})
 _HARMLESS = frozenset({b"multi", b"exec", b"publish", b"spublish", b"ping", b"replconf"})
 
@@ -67,7 +71,7 @@ def candidates(
                     return None
                 opened.seek(start)
                 reader.read(opened)
-    except (_NoAnswer, OSError, UnicodeDecodeError):
+    except (_NoAnswer, OSError, ValueError, IndexError):
         return None
     return reader.keys
 
@@ -126,6 +130,7 @@ class _Collector:
 
     def read(self, file: IO[bytes]) -> None:
         asked: list[tuple[int, list[bytes]]] = []
+        size = 0
         for command in _commands(file):
             name = command[0].lower()
             if name == b"select" and len(command) == 2:
@@ -133,9 +138,13 @@ class _Collector:
             elif name in _EVERYTHING:
                 raise _NoAnswer
             elif name not in _HARMLESS:
+                before = len(asked)
                 self._command(name, command, asked)
-        for start in range(0, len(asked), 1000):
-            self._ask(asked[start : start + 1000])
+                size += sum(map(len, command)) * (len(asked) - before)
+            if len(asked) >= _ASKED or size >= _ASKED_BYTES:
+                self._ask(asked)
+                asked, size = [], 0
+        self._ask(asked)
 
     def _command(self, name: bytes, command: list[bytes], asked: list[tuple[int, list[bytes]]]) -> None:
         if self._database is None or name not in self._positions:
@@ -189,7 +198,10 @@ def _commands(file: IO[bytes]) -> Iterator[list[bytes]]:
         if line.startswith(b"#"):
             continue
         try:
-            command = [_argument(file) for _ in range(_number(line, b"*"))]
+            count = _number(line, b"*")
+            if count > _ARGUMENTS_LIMIT:
+                raise _NoAnswer
+            command = [_argument(file) for _ in range(count)]
         except EOFError:
             return
         if command:
@@ -209,6 +221,6 @@ def _argument(file: IO[bytes]) -> bytes:
 def _number(line: bytes, mark: bytes) -> int:
     if not line.endswith(b"\r\n"):
         raise EOFError
-    if not line.startswith(mark) or not line[1:-2].isdigit():
+    if not line.startswith(mark) or not line[1:-2].isdigit() or len(line) > _DIGITS:
         raise _NoAnswer
     return int(line[1:-2])

@@ -18,6 +18,7 @@ from redis.retry import Retry
 
 from wye.errors import InvariantError, Unavailable, Unsupported
 from wye.host import Host
+from wye.kinds.patience import Listener, Patience
 
 Argument = bytes | str | int
 Reply = Any
@@ -49,25 +50,41 @@ class Connection(Protocol):
         ...
 
 
+class _Watched(socket.socket):
+    """A socket whose other end may be anybody's program."""
+
+    listener: Listener
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        data = super().recv(size, flags)
+        self.listener.heard()
+        return data
+
+
 class _Dialled(redis.Connection):
     """A connection of redis-py over a socket that somebody else connects, once."""
 
-    def __init__(self, dial: Callable[[], socket.socket], **options: Any) -> None:
+    def __init__(self, dial: Callable[[], socket.socket], listener: Listener, **options: Any) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call]
         self._dial: Callable[[], socket.socket] | None = dial
+        self._listener = listener
 
     def _connect(self) -> socket.socket:
         dial, self._dial = self._dial, None
         if dial is None:
             raise OSError(errno.ENOTCONN, "the connection was lost before")
-        made = dial()
+        made = _Watched(fileno=dial().detach())
+        made.listener = self._listener
         made.settimeout(self.socket_timeout)
         return made
 
 
 class Client:
     """A `Connection` over redis-py. `dial` gives a connected socket; it is called once, at the first command, and never
-    again: a command whose answer was lost is not repeated. `timeout_s` is for one answer."""
+    again: a command whose answer was lost is not repeated. `timeout_s` is for silence. Raises TooMuch for a server that
+    answers without end."""
+
+    patience = Patience()
 
     def __init__(
         self,
@@ -79,9 +96,10 @@ class Client:
         timeout_s: float = 120.0,
     ) -> None:
         self._host = host
+        self._listener = Listener("redis", self.patience)
         self._pool = redis.ConnectionPool(
-            connection_class=_Dialled, max_connections=1, dial=dial, username=username, password=password, protocol=2,
-            socket_timeout=timeout_s, retry=Retry(NoBackoff(), 0),
+            connection_class=_Dialled, max_connections=1, dial=dial, listener=self._listener, username=username,
+            password=password, protocol=2, socket_timeout=timeout_s, retry=Retry(NoBackoff(), 0),
         )  # fmt: skip
         self._client: Any = redis.Redis(connection_pool=self._pool)
         self._client.response_callbacks.clear()
@@ -111,6 +129,7 @@ class Client:
     def execute_all(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
         self._host.at("redis:execute")
         replies: list[Reply] = []
+        self._listener.ask()
         try:
             for start in range(0, len(commands), _IN_FLIGHT):
                 pipeline = self._client.pipeline(transaction=False)
@@ -121,6 +140,8 @@ class Client:
             raise ServerRefused(f"redis refused: {error}", hint="give the service's password") from error
         except (redis.RedisError, OSError) as error:
             raise ConnectionLost(f"no answer from redis: {error}") from error
+        except (ValueError, RecursionError, MemoryError) as error:
+            raise ConnectionLost(f"redis speaks another language: {error!r}") from error
         for reply in replies:
             if isinstance(reply, redis.ResponseError):
                 raise ServerRefused(f"redis refused: {reply}") from reply

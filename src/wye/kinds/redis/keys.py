@@ -7,10 +7,11 @@ server within a moment are marked so.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from wye.errors import InvariantError
+from wye.errors import InvariantError, Unavailable
 from wye.kinds.redis.connection import Connection, Reply, info
 from wye.kinds.redis.script import ABSENT, NO_EXPIRY, READ, SCAN
 from wye.merge.conflict import Json
@@ -20,6 +21,7 @@ TYPES = frozenset({"string", "list", "hash", "set", "zset", "stream"})
 """Any other is a module's."""
 
 _KEYS_AT_ONCE = 500
+_SCAN_S = 1800.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +56,15 @@ def now_ms(connection: Connection) -> int:
 
 
 def scan(connection: Connection, database: int) -> dict[bytes, bytes]:
-    """All keys with their states as the server wrote them (`state_from`). For servers that nobody writes to."""
+    """All keys with their states as the server wrote them (`state_from`). For servers that nobody writes to.
+
+    Raises Unavailable if that has no end."""
     found: dict[bytes, bytes] = {}
     cursor = b"0"
+    until = time.monotonic() + _SCAN_S
     while True:
+        if time.monotonic() > until:
+            raise Unavailable(f"redis has not named all its keys in {_SCAN_S:g} s")
         cursor, text = connection.execute("EVAL", SCAN, 0, database, cursor)
         at = 0
         while at < len(text):

@@ -95,13 +95,16 @@ class RedisKind(RedisVolume):
         while True:
             client = self._client(server)
             try:
-                if client.execute("PING") == b"PONG":
+                answer = client.execute("PING")
+                if answer == b"PONG":
                     return
+                said = f"it says {str(answer)[:100]!r}"
             except WyeError as error:  # nobody listens yet, or it is loading
-                if time.monotonic() > deadline:
-                    raise Unavailable(f"redis does not answer after {timeout_s:g} s: {error.message}") from error
+                said = error.message
             finally:
                 client.close()
+            if time.monotonic() > deadline:
+                raise Unavailable(f"redis does not answer after {timeout_s:g} s: {said}")
             time.sleep(_POLL_S)
 
     def settle(self, server: Endpoint) -> None:
