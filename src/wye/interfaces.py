@@ -361,6 +361,11 @@ class Runtime(Protocol):
         """A TCP connection to `port` on the container's own loopback. Raises Unavailable."""
         ...
 
+    def port_use(self, container_id: str, port: int) -> tuple[bool, int]:
+        """Whether something listens at TCP `port` in the container's network, and how many connections to it are open.
+        (False, 0) if the container does not run."""
+        ...
+
     def delete(self, container_id: str) -> None:
         """Kills what runs, removes all of it: processes, mounts, cgroup, bundle. Its logs go with
         `delete_logs`, its layer with the environment."""
@@ -443,8 +448,9 @@ class Network(Protocol):
         endpoints in both shapes go on undisturbed."""
         ...
 
-    def publish(self, environment: EnvironmentId, publications: Sequence[Publication]) -> None:
-        """Makes exactly these the environment's published ports. Call after attach."""
+    def publish(self, environment: EnvironmentId, publications: Sequence[Publication], *, cut: bool = True) -> None:
+        """Makes exactly these the environment's published ports. Call after attach. `cut`: connections through ports
+        that are published no longer end; otherwise they go on, and only new ones do not arrive."""
         ...
 
     def detach(self, environment: EnvironmentId) -> None:

@@ -2,16 +2,19 @@
 
 While an environment is awake the kernel leads its ports straight into it (`interfaces.Network.publish`) and nothing
 arrives here. While it sleeps a connection does: the environment is woken and the connection carried over by hand; the
-next one goes through the kernel again. Holding the socket also keeps other programs off the port.
+next one goes through the kernel again. So it is while a merge exchanges the service behind a port: connections wait for
+the new one here. Holding the socket also keeps other programs off the port.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,9 +27,11 @@ from wye.model import EnvironmentName
 logger = logging.getLogger(__name__)
 
 _BACKLOG = 64
-_CARRIERS = 64
+_CARRIERS = 1024
 _CHUNK = 1 << 16
 _CONNECT_S = 5.0
+_LISTENS_S = 15.0
+_TRY_EVERY_S = 0.02
 
 Knock = Callable[[EnvironmentName, str], tuple[str, int]]
 """Wakes an environment; answers where its published port `key` is then reached. Raises WyeError."""
@@ -57,6 +62,8 @@ class HostDoors:
         self._selector = selectors.DefaultSelector()
         self._carriers = ThreadPoolExecutor(_CARRIERS, thread_name_prefix="door")
         self._knock: Knock | None = None
+        self._carried: set[socket.socket] = set()
+        self._ended = threading.Event()
         self._bell = socket.socketpair()
         self._selector.register(self._bell[0], selectors.EVENT_READ, None)
         self._thread = threading.Thread(target=self._listen, name="doors", daemon=True)
@@ -73,6 +80,10 @@ class HostDoors:
         with self._guard:
             for name in list(self._held):
                 self.release(name)
+            self._ended.set()
+            for connection in self._carried:
+                with contextlib.suppress(OSError):  # it has ended by itself
+                    connection.shutdown(socket.SHUT_RDWR)
         self._carriers.shutdown(wait=False, cancel_futures=True)
         self._selector.close()
         self._bell[0].close()
@@ -171,12 +182,31 @@ class HostDoors:
                 return
             try:
                 address = self._knock(held.environment, held.door.key)
-                inner = _connect(address)
+                inner = self._connect(address)
             except (WyeError, OSError) as error:
                 logger.warning("a connection to %s of %s failed: %s", held.door.key, held.environment, error)
                 return
             with inner:
-                _carry(connection, inner)
+                try:
+                    with self._guard:
+                        if self._ended.is_set():
+                            return
+                        self._carried |= {connection, inner}
+                    _carry(connection, inner)
+                finally:
+                    with self._guard:
+                        self._carried -= {connection, inner}
+
+    def _connect(self, address: tuple[str, int]) -> socket.socket:
+        """A service may take a moment from running to listening, and one that is exchanged takes longer: a knock
+        waits."""
+        deadline = time.monotonic() + _LISTENS_S
+        while True:
+            try:
+                return socket.create_connection(address, _CONNECT_S)
+            except ConnectionRefusedError:
+                if time.monotonic() > deadline or self._ended.wait(_TRY_EVERY_S):
+                    raise
 
 
 def _same(held: _Held, door: Door) -> bool:
@@ -206,17 +236,6 @@ def _bind(door: Door, port: int) -> socket.socket | None:
             hint="the address before the port must be one of this host's",
         ) from error
     return opened
-
-
-def _connect(address: tuple[str, int]) -> socket.socket:
-    """A service may take a moment from running to listening; a knock waits for it a little."""
-    deadline = threading.Event()
-    for attempt in range(60):
-        try:
-            return socket.create_connection(address, _CONNECT_S)
-        except ConnectionRefusedError:
-            deadline.wait(min(0.02 * (attempt + 1), 0.25))
-    return socket.create_connection(address, _CONNECT_S)
 
 
 def _carry(outer: socket.socket, inner: socket.socket) -> None:

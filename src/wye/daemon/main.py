@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ from wye.store.sqlite import SqliteStore
 logger = logging.getLogger("wye")
 
 ROOT_HOLDS = ("wye.db", "wye.db-wal", "wye.db-shm", "cache", "pool.img.lock")
-RUN_HOLDS = ("wye.sock", "containers", "network", "daemon.lock", "start.lock")
+RUN_HOLDS = ("wye.sock", "containers", "network", "tmp", "daemon.lock", "start.lock")
 LOG_HOLDS = ("containers", "daemon.log")
 """What a daemon keeps there besides the pool. The directories may be shared with others."""
 
@@ -71,6 +72,7 @@ class Daemon:
 
         def knock(name: EnvironmentName, key: str) -> tuple[str, int]:
             environment = ensure_awake(engine, name, actor="knock")
+            engine.turns.await_open(name)
             return engine.network.dial(environment.id, key)
 
         self.doors.serve(knock)
@@ -102,6 +104,10 @@ def build(config: Config, host: Host) -> Daemon:
     """Puts the parts together. Touches nothing on the machine but its own directories."""
     for directory, mode in ((config.root, 0o711), (config.run, 0o711), (config.log, 0o750)):
         host.make_directory("daemon:directories", directory, mode=mode)
+    temporary = config.run / "tmp"  # not the machine's: what a daemon leaves there when it dies is found and removed
+    host.remove_tree("daemon:temporary", temporary)
+    host.make_directory("daemon:temporary", temporary, mode=0o700)
+    tempfile.tempdir = str(temporary)
     volumes = _pool(config, host)
     volumes.open()
     scratch = volumes.path / "scratch"  # of the pool, where a copy of a file costs nothing

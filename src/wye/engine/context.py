@@ -60,6 +60,15 @@ class Engine:
         """Holds `name` for a change of it. One at a time; others wait. The same thread may hold it again."""
         return self.turns.one(name)
 
+    def whole(self, name: EnvironmentName) -> AbstractContextManager[None]:
+        """For who takes a snapshot of `name` without holding it: waits while a merge lands there, for its bytes are
+        neither before it nor after it then. Keep it for the snapshot only."""
+        return self.turns.whole(name)
+
+    def halfway(self, name: EnvironmentName) -> AbstractContextManager[None]:
+        """Around changes of `name` that are only right together. The caller holds it."""
+        return self.turns.halfway(name)
+
     def quiet(self) -> AbstractContextManager[None]:
         """Holds everything: no verb changes any environment meanwhile. For collect."""
         return self.turns.all()

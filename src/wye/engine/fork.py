@@ -1,7 +1,8 @@
 """fork: a new environment that starts from a revision of another one, its running state included.
 
 One snapshot of the source serves all forks that are made at once; each is then one more ioctl and one
-compare-and-swap. The source is not locked, stopped or told: a snapshot is one instant over all its services.
+compare-and-swap. The source is not locked, stopped or told: a snapshot is one instant over all its services. Only while
+a merge lands there a fork waits, for the bytes of that time are neither before it nor after it.
 """
 
 from __future__ import annotations
@@ -108,7 +109,9 @@ def _origin(engine: Engine, source: EnvironmentName, revision: str | None) -> _O
     if revision is not None:
         revision_id, found = records.find_revision(engine, revision)
         return _Origin(environment, revision_id, found, engine.ledger.get_spec(found.spec))
-    snapshot = records.take_snapshot(engine, environment, verb=Verb.FORK)
+    with engine.whole(source):
+        environment = records.require(engine, source).environment
+        snapshot = records.take_snapshot(engine, environment, verb=Verb.FORK)
     revision_id = records.new_revision(engine, environment, snapshot)
     return _Origin(
         environment, revision_id, engine.ledger.get_revision(revision_id), records.spec_of(engine, environment)

@@ -1,5 +1,9 @@
 """A merge carried out in the live target: the last step, and the only one that touches it.
 
+Databases first, each in its transaction, while every service goes on. Only then services that change are stopped, files
+are swapped and services start, so that they are away for as short as can be; whoever connects to their published ports
+meanwhile waits for them and is not refused (`handing_over`).
+
 What is done can be undone until the entry is committed: a database's transaction by the reverse merge, so that writes
 made since stay; files by their journal; services by starting them as they were.
 """
@@ -11,12 +15,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from wye.engine import apply, checking, comparing, plan, records, seed, servers, undoing
+from wye.engine import apply, checking, comparing, handing_over, plan, records, seed, servers, undoing
 from wye.engine.context import Engine
 from wye.engine.outcome import Outcome
 from wye.engine.proposing import Proposal
 from wye.errors import CheckFailed, InvariantError, WyeError
-from wye.interfaces import Bytes, Endpoint, FileApplication, Progress, Report, Terms
+from wye.interfaces import Applied, Bytes, Endpoint, FileApplication, Progress, Report, Terms
 from wye.merge.refused import Refused
 from wye.model import Environment, SnapshotId
 
@@ -39,7 +43,9 @@ class _Landing:
     """The target as it was: its revision has the bytes."""
     proposal: Proposal
     resolutions: dict[str, Any]
-    stopped: list[str] = field(default_factory=list)
+    disturbed: bool = False
+    """Whether services have begun to stop."""
+    awaited: list[handing_over.Awaited] = field(default_factory=list)
     files: FileApplication | None = None
     after: SnapshotId | None = None
 
@@ -65,16 +71,26 @@ def land(
         before = records.keep_as_revision(engine, doing, head, message=f"before {verb}")
     given = {identity: value for identity, value in resolutions.items() if identity != "default"}
     landing = _Landing(engine, doing, before, proposal, given)
+    with engine.halfway(head.environment.name):
+        _land(landing, outcome, message, report)
+
+
+def _land(landing: _Landing, outcome: Outcome, message: str, report: Report) -> None:
+    engine, proposal = landing.engine, landing.proposal
     try:
-        undoing.forget(engine, head.environment.id)
+        undoing.forget(engine, landing.before.environment.id)
         outcome.restarted = tuple(proposal.restarts())
+        with outcome.steps("apply"):
+            _apply_to_databases(landing, outcome, report)
         with outcome.steps("stop what changes"):
             _stop(landing, outcome, report)
-        with outcome.steps("apply"):
-            _apply(landing, outcome, report)
-        environment = _changed(landing, report)
+        with outcome.steps("swap files"):
+            _swap_files(landing, outcome, report)
+            environment = _changed(landing, report)
         with outcome.steps("start what changed"):
             _start(landing, environment, outcome, report)
+        with outcome.steps("record"):
+            _record(landing, environment, outcome, message)
     except Refused as error:
         _undo(landing, outcome, report)
         conflicts, failed = checking.sql_failures(proposal.spec, error.conflicts)
@@ -82,54 +98,74 @@ def land(
         outcome.checks += tuple(failed)
         return
     except WyeError as error:
+        if _is_recorded(landing):
+            raise  # it stands
         stays = _undo(landing, outcome, report)
         if stays:
             raise Unwound(f"{error.message}; but {'; '.join(stays)}", hint=error.hint) from error
         raise
-    with outcome.steps("record"):
-        _record(landing, environment, outcome, message)
 
 
-def _stop(landing: _Landing, outcome: Outcome, report: Report) -> None:
-    """Services that change, and those that the merge removes."""
-    engine, environment, ours = landing.engine, landing.before.environment, landing.proposal.ours
-    if not environment.awake:
-        return
-    gone = [name for name in ours.spec.services if name not in landing.proposal.spec.services]
-    landing.stopped = [name for name in (*outcome.restarted, *gone) if name in ours.spec.services]
-    if landing.stopped:
-        verb = str(landing.doing.intent.verb)
-        apply.bring_down(engine, environment, ours.spec, verb=verb, services=landing.stopped, report=report)
-
-
-def _apply(landing: _Landing, outcome: Outcome, report: Report) -> None:
-    engine, proposal, environment = landing.engine, landing.proposal, landing.before.environment
-    verb = landing.doing.intent.verb
-    for each in proposal.stores:
+def _apply_to_databases(landing: _Landing, outcome: Outcome, report: Report) -> None:
+    for each in landing.proposal.stores:
         if not each.changes:
             continue
         report(Progress(step="apply", subject=each.store.place))
-        engine.host.at(f"{verb}:apply-store")
-        with _server(landing, each) as target:
-            keep = undoing.keeper(engine, environment.id, landing.doing.intent.id, each.store.volume)
-            done = each.store.kind.apply(target, each.changes, _terms(landing, each), keep)
+        try:
+            done = _apply_to(landing, each)
+        except Refused as error:
+            if landing.disturbed or any(conflict.kind != undoing.LOCK_TIMEOUT for conflict in error.conflicts):
+                raise
+            # What is going to stop may be what does not give up its lock.
+            if not _stop(landing, outcome, report):
+                raise
+            done = _apply_to(landing, each)
         outcome.applied[each.store.place] = done.items
         for step, seconds in done.seconds.items():
             outcome.steps.taken[f"{each.store.place}: {step}"] = seconds
-    if proposal.files.places():
-        report(Progress(step="apply", subject="files"))
-        undoing.keep_paths(engine, environment.id, landing.doing.intent.id, proposal.files.paths())
-        engine.host.at(f"{verb}:apply-files")
-        live = Bytes(
-            root=engine.volumes.environment_path(environment.id),
-            images=comparing.image_paths(engine, proposal.ours.spec, proposal.ours.images),
-        )
-        landing.files = engine.files.apply(proposal.files, comparing.bytes_of(engine, proposal.theirs), live)
-        written_meanwhile = landing.files.check()
-        if written_meanwhile:
-            raise Refused(written_meanwhile)
-        landing.files.release()
-        outcome.applied.update(proposal.files.places())
+
+
+def _apply_to(landing: _Landing, each: comparing.StoreChanges) -> Applied:
+    assert each.changes is not None
+    engine, environment = landing.engine, landing.before.environment
+    engine.host.at(f"{landing.doing.intent.verb}:apply-store")
+    with _server(landing, each) as target:
+        keep = undoing.keeper(engine, environment.id, landing.doing.intent.id, each.store.volume)
+        return each.store.kind.apply(target, each.changes, _terms(landing, each), keep)
+
+
+def _stop(landing: _Landing, outcome: Outcome, report: Report) -> bool:
+    """Services that change, and those that the merge removes. Whether there was one to stop."""
+    engine, environment, ours = landing.engine, landing.before.environment, landing.proposal.ours
+    if landing.disturbed or not environment.awake:
+        return False
+    landing.disturbed = True
+    gone = [name for name in ours.spec.services if name not in landing.proposal.spec.services]
+    names = [name for name in (*outcome.restarted, *gone) if name in ours.spec.services]
+    if names:
+        verb = str(landing.doing.intent.verb)
+        with handing_over.holding_back(engine, environment, ours.spec, names, verb=verb) as landing.awaited:
+            apply.bring_down(engine, environment, ours.spec, verb=verb, services=names, report=report)
+    return bool(names)
+
+
+def _swap_files(landing: _Landing, outcome: Outcome, report: Report) -> None:
+    engine, proposal, environment = landing.engine, landing.proposal, landing.before.environment
+    if not proposal.files.places():
+        return
+    report(Progress(step="apply", subject="files"))
+    undoing.keep_paths(engine, environment.id, landing.doing.intent.id, proposal.files.paths())
+    engine.host.at(f"{landing.doing.intent.verb}:apply-files")
+    live = Bytes(
+        root=engine.volumes.environment_path(environment.id),
+        images=comparing.image_paths(engine, proposal.ours.spec, proposal.ours.images),
+    )
+    landing.files = engine.files.apply(proposal.files, comparing.bytes_of(engine, proposal.theirs), live)
+    written_meanwhile = landing.files.check()
+    if written_meanwhile:
+        raise Refused(written_meanwhile)
+    landing.files.release()
+    outcome.applied.update(proposal.files.places())
 
 
 def _terms(landing: _Landing, each: comparing.StoreChanges) -> Terms:
@@ -172,13 +208,15 @@ def _start(landing: _Landing, environment: Environment, outcome: Outcome, report
     if not environment.awake or not (outcome.restarted or environment != landing.before.environment):
         return
     names = [name for name in outcome.restarted if name not in environment.stopped]
-    apply.bring_up(engine, environment, spec, verb=verb, services=names, fresh=False, report=report)
+    closed = handing_over.without(environment, spec, names)
+    apply.bring_up(engine, closed, spec, verb=verb, services=names, fresh=False, report=report)
     try:
         apply.await_ready(engine, environment, spec, names, _HEALTHY_S)
     except WyeError as error:
         raise Unwound(
             f"undone, because {error.message}", hint="see the fork's own logs, mend it there, merge again"
         ) from error
+    handing_over.let_in(engine, environment, spec, landing.awaited, verb=verb)
 
 
 def _record(landing: _Landing, environment: Environment, outcome: Outcome, message: str) -> None:
@@ -190,9 +228,14 @@ def _record(landing: _Landing, environment: Environment, outcome: Outcome, messa
     evidence = engine.ledger.put_value(outcome.evidence(_told(proposal)))
     doing.intent.arguments["evidence"] = evidence
     entry = doing.commit(replace(environment, revision=after), message=message, previous=landing.before.id)
+    outcome.merged, outcome.entry = True, entry.id
     if landing.files is not None:
         landing.files.commit()
-    outcome.merged, outcome.entry = True, entry.id
+
+
+def _is_recorded(landing: _Landing) -> bool:
+    entry = records.require(landing.engine, landing.before.environment.name).entry
+    return entry.intent == landing.doing.intent.id and entry.verb is landing.doing.intent.verb
 
 
 def _told(proposal: Proposal) -> dict[str, Any]:
@@ -210,7 +253,8 @@ def _undo(landing: _Landing, outcome: Outcome, report: Report) -> list[str]:
     verb = str(landing.doing.intent.verb)
     report(Progress(step="undo", subject=environment.name))
     new, restarted = landing.proposal.spec, outcome.restarted
-    _quietly(landing, lambda: apply.bring_down(engine, environment, new, verb=verb, services=restarted, kill=True))
+    if landing.disturbed:
+        _quietly(landing, lambda: apply.bring_down(engine, environment, new, verb=verb, services=restarted, kill=True))
     trouble = _undo_files(landing)
     if landing.after is not None:
         engine.volumes.delete_snapshot(landing.after)
@@ -223,7 +267,7 @@ def _undo(landing: _Landing, outcome: Outcome, report: Report) -> list[str]:
         trouble = error
     engine.doors.hold(environment.name, plan.wanted_doors(ours.spec, held=environment.ports, fork=environment.is_fork))
     if environment.awake:
-        _quietly(landing, lambda: apply.bring_up(engine, environment, ours.spec, verb=verb, fresh=False))
+        _quietly(landing, lambda: _start_again(landing))
     if trouble is not None:
         message = f"a {verb} that failed could not be taken back wholly: {trouble.message}"
         records.keep_as_revision(engine, landing.doing, landing.before, message=message)
@@ -231,6 +275,16 @@ def _undo(landing: _Landing, outcome: Outcome, report: Report) -> list[str]:
         hint = f"'wye restore {environment.name} {environment.revision[:12]}' goes back to before it"
         raise Unwound(message, hint=hint) from trouble
     return stays
+
+
+def _start_again(landing: _Landing) -> None:
+    engine, environment, spec = landing.engine, landing.before.environment, landing.proposal.ours.spec
+    verb = str(landing.doing.intent.verb)
+    closed = handing_over.without(environment, spec, {each.service for each in landing.awaited})
+    try:
+        apply.bring_up(engine, closed, spec, verb=verb, fresh=False)
+    finally:
+        handing_over.let_in(engine, environment, spec, landing.awaited, verb=verb)
 
 
 def _undo_files(landing: _Landing) -> WyeError | None:

@@ -1,8 +1,8 @@
 """merge: what a fork changed goes into the live target, wholly or not at all; rehearsed first on a copy of it.
 
 In order: read the fork's changes; merge spec and files three ways in pure code; rehearse the databases, and the checks,
-on a throwaway fork of the target as it is now; then the target: a revision of it is kept, services that must restart
-are stopped, each database takes its changes in one transaction that looks at every touched row again, files are
+on a throwaway fork of the target as it is now; then the target: a revision of it is kept, each database takes its
+changes in one transaction that looks at every touched row again, services that must restart are stopped, files are
 swapped, services start and must become healthy. Whatever goes wrong before that undoes all of it. Writers go on
 meanwhile, and nothing that the merge did not see is overwritten.
 """

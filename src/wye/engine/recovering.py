@@ -24,13 +24,19 @@ def recover(engine: Engine) -> list[str]:
         intent = cut_short.get(name)
         try:
             if intent is None:
-                root = engine.volumes.environment_path(records.require(engine, name).environment.id)
-                told += [f"{name}: undid a merge of files"] if engine.files.recover(root) else []
+                told += _tidy(engine, records.require(engine, name))
             else:
                 told += _settle(engine, intent)
         except WyeError as error:
             told.append(f"{name}: {error.message}")
     return told
+
+
+def _tidy(engine: Engine, head: records.Head) -> list[str]:
+    """What a merge has left that got an error from the file system, either when it was undone or after its entry."""
+    stands = head.entry.verb in (Verb.MERGE, Verb.REVERT)
+    found = engine.files.recover(engine.volumes.environment_path(head.environment.id), finish=stands)
+    return [f"{head.environment.name}: {'finished' if stands else 'undid'} a merge of files"] if found else []
 
 
 def _settle(engine: Engine, intent: Intent) -> list[str]:

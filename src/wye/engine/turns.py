@@ -6,6 +6,7 @@ Locks of this process only. Between processes the compare-and-swap decides; ther
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,9 @@ class Turns:
         self._guard = threading.Condition()
         self._locks: dict[str, threading.RLock] = {}
         self._held = threading.local()
+        self._looking: Counter[str] = Counter()
+        self._halfway: set[str] = set()
+        self._shut: set[str] = set()
         self._changing = 0
         self._quiet = False
 
@@ -49,6 +53,49 @@ class Turns:
                 if current:
                     yield
                     return
+
+    @contextmanager
+    def whole(self, name: str) -> Iterator[None]:
+        """Waits while `name` is between two states, and keeps it whole for the time. For those who take no turn."""
+        with self._guard:
+            self._guard.wait_for(lambda: name not in self._halfway)
+            self._looking[name] += 1
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._looking[name] -= 1
+                self._looking += Counter()  # names that nobody looks at go
+                self._guard.notify_all()
+
+    @contextmanager
+    def halfway(self, name: str) -> Iterator[None]:
+        """What is in `name` meanwhile is neither the one state nor the other. Call while holding it."""
+        with self._guard:
+            self._halfway.add(name)
+            self._guard.wait_for(lambda: not self._looking[name])
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._halfway.discard(name)
+                self._guard.notify_all()
+
+    @contextmanager
+    def shut(self, name: str) -> Iterator[None]:
+        """Keeps those outside who `await_open`. Call while holding `name`."""
+        with self._guard:
+            self._shut.add(name)
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._shut.discard(name)
+                self._guard.notify_all()
+
+    def await_open(self, name: str) -> None:
+        with self._guard:
+            self._guard.wait_for(lambda: name not in self._shut)
 
     @contextmanager
     def all(self) -> Iterator[None]:

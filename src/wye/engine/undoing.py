@@ -27,7 +27,8 @@ _DIRECTORY = ".wye-undo"
 _PATHS = "paths"
 _BACK = ".back"
 _ATTEMPTS = 5
-_PASSING = "lock-timeout"
+LOCK_TIMEOUT = "lock-timeout"
+"""A conflict that may be gone in a moment: somebody has not given up a lock."""
 
 
 def forget(engine: Engine, environment: EnvironmentId) -> None:
@@ -126,7 +127,7 @@ def _apply_back(
             open_ones = {
                 each.id: each for each in error.conflicts if Side.OURS in each.choices and each.id not in given
             }
-            passing = all(each.kind == _PASSING for each in error.conflicts)
+            passing = all(each.kind == LOCK_TIMEOUT for each in error.conflicts)
             if attempt == _ATTEMPTS - 1 or not (open_ones or passing):
                 raise
             given |= open_ones

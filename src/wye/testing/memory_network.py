@@ -77,7 +77,7 @@ class MemoryNetwork:
             paths = {replica: f"/run/wye/memory/{there.number}/{replica}" for replica, _ in shape.endpoints}
             return Attachment(environment=environment, namespaces=paths)
 
-    def publish(self, environment: EnvironmentId, publications: Sequence[Publication]) -> None:
+    def publish(self, environment: EnvironmentId, publications: Sequence[Publication], *, cut: bool = True) -> None:
         self._host.at("network:publish")
         with self._lock:
             there = self._get(environment)

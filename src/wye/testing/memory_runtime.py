@@ -220,6 +220,9 @@ class MemoryRuntime:
         self._running(container_id)
         raise Unavailable(f"nothing answers at port {port} of the container")
 
+    def port_use(self, container_id: str, port: int) -> tuple[bool, int]:
+        return False, 0
+
     def memory_bytes(self, container_id: str) -> int | None:
         container = self.container(container_id)
         return 1 << 20 if container is not None and container.pid is not None else None

@@ -226,3 +226,25 @@ def test_many_at_once(doors: HostDoors) -> None:
                 client.sendall(b"%d" % n)
             assert [read_all(client) for client in clients] == [b"%d" % n for n in range(40)]
         serving.join(SOON_S)
+
+
+def test_what_is_carried_and_what_waits_ends_with_the_doors() -> None:
+    doors = HostDoors(Host(), first=FIRST, last=LAST)
+    with listening() as service, listening(listen=False) as silent:
+        ports = doors.hold(A, [door("web/80/tcp"), door("web/81/tcp")])
+        waits = threading.Event()
+
+        def knock(_: EnvironmentName, key: str) -> tuple[str, int]:
+            if key == "web/80/tcp":
+                return service.getsockname()[:2]
+            waits.set()
+            return silent.getsockname()[:2]
+
+        doors.serve(knock)
+        carried, waiting = (socket.create_connection(("127.0.0.1", port), SOON_S) for port in ports.values())
+        with carried, waiting, service.accept()[0] as inner:
+            carried.sendall(b"hello")
+            assert inner.recv(100) == b"hello"
+            assert waits.wait(SOON_S)
+            doors.close()
+            assert read_all(carried) == read_all(waiting) == b""

@@ -116,3 +116,34 @@ def test_who_waited_for_a_forgotten_name_queues_up_with_the_others() -> None:
     waiter.join(SOON_S)
     later.join(SOON_S)
     assert most == [1]
+
+
+def test_who_only_looks_waits_for_what_is_halfway_and_it_for_them() -> None:
+    turns = Turns()
+    begun, looked, changed, leave, end = (threading.Event() for _ in range(5))
+
+    def look() -> None:
+        with turns.whole("a"):
+            looked.set()
+            leave.wait(SOON_S)
+
+    def change() -> None:
+        with turns.one("a"):
+            begun.set()
+            with turns.halfway("a"):
+                changed.set()
+                end.wait(SOON_S)
+
+    begin(look)
+    assert looked.wait(SOON_S)
+    begin(change)
+    assert begun.wait(SOON_S)
+    assert not changed.wait(NOT_YET_S), "somebody looks"
+    leave.set()
+    assert changed.wait(SOON_S)
+    looked.clear()
+    begin(look)
+    with turns.whole("b"):
+        assert not looked.wait(NOT_YET_S), "it is halfway"
+    end.set()
+    assert looked.wait(SOON_S)

@@ -10,6 +10,7 @@ import os
 import socket
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from wye.errors import NotFound, Unavailable
 from wye.host import Host
@@ -17,6 +18,8 @@ from wye.interfaces import Container
 
 _CLONE_NEWNET = 0x40000000
 _CONNECT_S = 5.0
+_LISTENS, _CONNECTED = "0A", ("01", "03")
+"""States of sockets in /proc/net/tcp: listening; established, and about to be."""
 
 
 def open_socket(host: Host, container: Container | None, path: str) -> int:
@@ -54,6 +57,22 @@ def dial(host: Host, container: Container | None, port: int) -> socket.socket:
             return thread.submit(connect).result()
         except OSError as error:
             raise Unavailable(f"nothing answers at port {port} of the container: {error.strerror or error}") from error
+
+
+def port_use(container: Container | None, port: int) -> tuple[bool, int]:
+    """Whether something listens at `port` in the container's network, and how many connections to it are open; without
+    asking the service."""
+    if container is None or container.pid is None:
+        return False, 0
+    states: list[str] = []
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = Path(f"/proc/{container.pid}/net/{table}").read_text().splitlines()[1:]
+        except OSError:
+            continue  # it has just ended, or the kernel has no IPv6
+        sockets = (line.split() for line in lines)
+        states += [words[3] for words in sockets if int(words[1].rpartition(":")[2], 16) == port]
+    return _LISTENS in states, sum(state in _CONNECTED for state in states)
 
 
 def _pid(container: Container | None) -> int:

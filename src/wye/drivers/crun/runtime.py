@@ -266,6 +266,9 @@ class CrunRuntime:
     def dial(self, container_id: str, port: int) -> socket.socket:
         return reach.dial(self._host, self.container(container_id), port)
 
+    def port_use(self, container_id: str, port: int) -> tuple[bool, int]:
+        return reach.port_use(self.container(container_id), port)
+
     def memory_bytes(self, container_id: str) -> int | None:
         return self._cgroups.memory_bytes(self._cgroups.path(container_id)) if bundles.is_id(container_id) else None
 

@@ -133,12 +133,12 @@ class LinuxNetwork:
             namespaces={replica: str(slot.service(replica)) for replica, _ in shape.endpoints},
         )
 
-    def publish(self, environment: EnvironmentId, publications: Sequence[Publication]) -> None:
+    def publish(self, environment: EnvironmentId, publications: Sequence[Publication], *, cut: bool = True) -> None:
         with self._turn(environment):
             number, record = self._register().get(environment)
             check_publications(publications, record.shape)
             self._register().publish(number, publications)
-            self._forget_connections(record, publications)
+            self._forget_connections(record, publications, cut=cut)
 
     def detach(self, environment: EnvironmentId) -> None:
         with self._turn(environment):
@@ -287,11 +287,11 @@ class LinuxNetwork:
         kept = {self._slots.slot(number).link for number in records}
         self._slots.remove_links(sorted(self._links(ours=True) - kept))
 
-    def _forget_connections(self, old: Record, publications: Sequence[Publication]) -> None:
+    def _forget_connections(self, old: Record, publications: Sequence[Publication], *, cut: bool = True) -> None:
         """Cuts connections through ports that are published no longer, and UDP conversations that began before their
         port was published: both would otherwise go on to where they went."""
         requests = []
-        for gone in set(old.publications) - set(publications):
+        for gone in set(old.publications) - set(publications) if cut else ():
             protocol = _PROTOCOLS[gone.protocol]
             requests.append(
                 netlink.forget_connections(

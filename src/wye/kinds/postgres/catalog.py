@@ -65,7 +65,7 @@ _PARTS: Mapping[str, str] = {
         select coalesce(nullif(k.conrelid, 0)::regclass::text, k.contypid::regtype::text) || '.'
             || quote_ident(k.conname), pg_get_constraintdef(k.oid)
         from pg_constraint k join pg_namespace n on n.oid = k.connamespace
-        where k.contype in ('c', 'f', 'p', 'u', 'x') and {_OURS}
+        where k.contype in ('c', 'f', 'n', 'p', 'u', 'x') and {_OURS}
             and {_free("pg_class", "k.conrelid")} and {_free("pg_type", "k.contypid")}""",
     "index": f"""
         select c.oid::regclass::text, concat_ws(' ', pg_get_indexdef(c.oid), i.indisvalid, i.indisclustered,
