@@ -56,7 +56,7 @@ def debian_tree(host: Host, suite: str, packages: Sequence[str]) -> Path:
     with host.lock("test:tree", tree.parent / f"{suite}.lock"):
         if tree.exists():
             return tree
-        partial, sources = tree.with_suffix(".partial"), tree.with_suffix(".sources")
+        partial, sources = (tree.with_name(f"{tree.name}.{end}") for end in ("partial", "sources"))
         shutil.rmtree(partial, ignore_errors=True)
         sources.write_text(str(_source(host, suite)))
         argv = [
@@ -81,7 +81,7 @@ def wheel(host: Host, requirement: str) -> Path:
     with host.lock("test:wheel", tree.parent / "wheel.lock"):
         if tree.exists():
             return tree
-        partial = tree.with_suffix(".partial")
+        partial = tree.with_name(f"{tree.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         argv = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--dest", str(partial)]
         try:

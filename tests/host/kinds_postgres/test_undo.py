@@ -28,6 +28,7 @@ SETUP = [
     "insert into t.log values ('a'), ('a'), ('b')",
     "create table t.tag (name text)",
     "insert into t.tag values ('x'), ('y')",
+    "create table t.pin (at int constraint pinned not null)",
     "create index by_label on t.item (label)",
     "alter table t.item add constraint positive check (stock >= 0)",
     "create view t.labels as select id, label from t.item",
@@ -130,6 +131,10 @@ MERGES = {
         "alter table tag rename name to word",
         "alter table tag add primary key (word)",
         "insert into tag values ('z')",
+    ],
+    "a value that may be null, since": ["alter table pin alter at drop not null", "insert into pin values (null)"],
+    "a value that may not be null, by a name": [
+        "alter table tag add column at int constraint present not null default 1", "update tag set at = 2 where name = 'x'",
     ],
     "values of an enumerated type": ["alter type mood rename value 'sad' to 'glum'"],
     "made and dropped": ["create table x (i int)", "alter table x add j int", "drop table x", "update item set stock = 3"],

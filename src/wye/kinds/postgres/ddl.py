@@ -49,7 +49,9 @@ _DROPPED = frozenset(
         "do", "call",
     )
 )  # fmt: skip
-_LATE = frozenset({"AT_SetNotNull", "AT_AddConstraint", "AT_ValidateConstraint", "AT_AddIndex"})
+_LATE = frozenset({
+    "AT_SetNotNull", "AT_AddConstraint", "AT_AlterConstraint", "AT_ValidateConstraint", "AT_AddIndex",
+})  # fmt: skip
 _TEMPORARY = "t"
 
 

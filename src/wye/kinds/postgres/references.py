@@ -76,7 +76,7 @@ def _missing_parents(connection: Connection, database: str, child: Staged, key: 
     refers = f"({(' or ' if key.match_full else ' and ').join(given)})"
     shown = child.key.columns if child.key else key.child_columns
     sql = f"""select {", ".join(f"t.{quote(c)}::text" for c in shown)} from {written}
-        where {refers} and not exists (select 1 from {key.parent} q where {key.join("q", "t")})"""
+        where {refers} and not {key.holds("t")}"""
     return [
         refusal(
             "fk-parent-missing",
@@ -93,7 +93,7 @@ def _left_children(connection: Connection, database: str, parent: Staged, key: F
     refers = ", ".join(f"c.{quote(column)}::text" for column in key.child_columns)
     sql = f"""select {refers}, to_jsonb(c) from {key.child} c
         where exists (select 1 from pg_temp.{_old(parent)} o where {key.join("o", "c")})
-            and not exists (select 1 from {key.parent} q where {key.join("q", "c")})"""
+            and not {key.holds("c")}"""
     return [
         refusal(
             "fk-child-exists",

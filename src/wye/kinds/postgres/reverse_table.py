@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from wye.kinds.postgres.walk import NoInverse, Walk, enum_name, two
 
 _CONSTRAINTS = {
     "CONSTR_PRIMARY": "PRIMARY KEY", "CONSTR_UNIQUE": "UNIQUE", "CONSTR_CHECK": "CHECK",
-    "CONSTR_FOREIGN": "FOREIGN KEY", "CONSTR_EXCLUSION": "EXCLUDE",
+    "CONSTR_FOREIGN": "FOREIGN KEY", "CONSTR_EXCLUSION": "EXCLUDE", "CONSTR_NOTNULL": "NOT NULL",
 }  # fmt: skip
 _SECURITY = {
     "AT_EnableRowSecurity": 2, "AT_DisableRowSecurity": 2, "AT_ForceRowSecurity": 3, "AT_NoForceRowSecurity": 3,
@@ -111,8 +112,16 @@ def _set_not_null(walk: Walk, command: Any, table: Name, thing: Thing) -> None:
 
 def _drop_not_null(walk: Walk, command: Any, table: Name, thing: Thing) -> None:
     found = _column(walk, command, table, thing)
-    if found is not None and _is_not_null(found[1]):
-        walk.add(f"{_alter_before(found[0])} set not null", late=True)
+    if found is None or not _is_not_null(found[1]):
+        return
+    _, schema, owner, column = name_of(found[0].key or "")
+    shown = re.compile(rf'NOT NULL ("?){re.escape(column)}\1')
+    for key, definition in walk.before.items():  # since PostgreSQL 18 it is a constraint with a name
+        if name_of(key)[:-1] == ("constraint", schema, owner) and shown.fullmatch(definition):
+            at, name = qualified(schema, owner), name_of(key)[-1]
+            walk.add(f"alter table {at} add constraint {quote(name)} {definition}", late=True)
+            return
+    walk.add(f"{_alter_before(found[0])} set not null", late=True)
 
 
 def _column_default(walk: Walk, command: Any, table: Name, thing: Thing) -> None:

@@ -23,6 +23,10 @@ _OPERATOR = (
     " join pg_namespace ns on ns.oid = op.oprnamespace where op.oid = {0})"
 )
 
+_BTREE = "(select oid from pg_am where amname = 'btree')"
+"""A key of periods (WITHOUT OVERLAPS) has another kind of index, whose third operator is no equality: that of a B-tree
+of the same type is taken instead."""
+
 _TABLES = f"""
 select c.oid::int8, format('%I.%I', n.nspname, c.relname), c.relkind::text, pg_relation_filepath(c.oid),
     case when c.relispartition then {_NAME.format("pg_partition_root(c.oid)")} end,
@@ -42,8 +46,11 @@ select i.indrelid::int8, i.indisprimary, i.indisunique, i.indimmediate,
     array(select a.attname::text from unnest(i.indkey::int2[]) with ordinality u(k, o)
         join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k where o <= i.indnkeyatts order by o),
     array(select {_OPERATOR.format("p.amopopr")} from unnest(i.indclass::oid[]) with ordinality u(k, o)
-        join pg_opclass y on y.oid = k join pg_amop p on p.amopfamily = y.opcfamily and p.amopstrategy = 3
-            and p.amoplefttype = y.opcintype and p.amoprighttype = y.opcintype
+        join pg_opclass y on y.oid = k
+        join pg_opclass e on e.opcmethod = {_BTREE} and case y.opcmethod when {_BTREE} then e.oid = y.oid
+            else e.opcintype = y.opcintype and e.opcdefault end
+        join pg_amop p on p.amopfamily = e.opcfamily and p.amopstrategy = 3
+            and p.amoplefttype = e.opcintype and p.amoprighttype = e.opcintype
         where i.indisunique and o <= i.indnkeyatts order by o),
     array(select a.attname::text from pg_attribute a where a.attrelid = i.indrelid and a.attnum > 0
         and (a.attnum = any(i.indkey::int2[]) or exists (select 1 from pg_depend d
@@ -61,8 +68,10 @@ select k.conname, {_NAME.format("k.conrelid")}, {_NAME.format("k.confrelid")},
     array(select attname::text from unnest(k.confkey) with ordinality u(n, o)
         join pg_attribute on attrelid = k.confrelid and attnum = n order by o),
     array(select {_OPERATOR.format("u.eq")} from unnest(k.conpfeqop) with ordinality u(eq, o) order by o),
-    k.confmatchtype = 'f'
-from pg_constraint k where k.contype = 'f' and k.conparentid = 0 {{chosen}} order by 2, 1"""
+    k.confmatchtype = 'f', coalesce((to_jsonb(k) ->> 'conperiod')::bool, false)
+from pg_constraint k where k.contype = 'f' and k.conparentid = 0 {{chosen}}
+    and coalesce((to_jsonb(k) ->> 'conenforced')::bool, true) order by 2, 1"""
+"""PostgreSQL 18 brought references to periods, and such that are not enforced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +131,7 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """`operators`: parent's column = child's column, one per column."""
+    """`operators`: parent's column = child's column, one per column; for periods, that they overlap."""
 
     name: str
     child: str
@@ -131,6 +140,8 @@ class ForeignKey:
     parent_columns: tuple[str, ...]
     operators: tuple[str, ...]
     match_full: bool
+    has_period: bool = False
+    """The last columns are periods: the parents' together must cover the child's."""
 
     def join(self, parent: str, child: str) -> str:
         """The condition that the child's row (alias `child`) refers to the parent's (alias `parent`)."""
@@ -138,6 +149,14 @@ class ForeignKey:
             f"{parent}.{quote(p)} {operator} {child}.{quote(c)}"
             for p, operator, c in zip(self.parent_columns, self.operators, self.child_columns, strict=True)
         )
+
+    def holds(self, child: str) -> str:
+        """The condition that the child's row (alias `child`) refers to something."""
+        if not self.has_period:
+            return f"exists (select 1 from {self.parent} q where {self.join('q', child)})"
+        covered = f"select pg_catalog.range_agg(q.{quote(self.parent_columns[-1])}) from {self.parent} q"
+        period = f"{child}.{quote(self.child_columns[-1])}"
+        return f"coalesce({period} operator(pg_catalog.<@) ({covered} where {self.join('q', child)}), false)"
 
 
 def table_names(connection: Connection) -> list[str]:
@@ -182,8 +201,8 @@ def read_foreign_keys(connection: Connection, around: Collection[int]) -> list[F
     oids = "array[" + ",".join(map(str, around)) + "]::oid[]"
     chosen = f"and (k.conrelid = any({oids}) or k.confrelid = any({oids}))"
     return [
-        ForeignKey(name, child, parent, tuple(child_columns), tuple(parent_columns), tuple(operators), match_full)
-        for name, child, parent, child_columns, parent_columns, operators, match_full in fetch(
+        ForeignKey(name, child, parent, tuple(child_columns), tuple(parent_columns), tuple(operators), *rest)
+        for name, child, parent, child_columns, parent_columns, operators, *rest in fetch(
             connection, _FOREIGN.format(chosen=chosen)
         )
     ]
