@@ -597,10 +597,12 @@ class Terms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """`seconds` by step; `items`: rows, keys, and whatever else was written. 0: the target had all of it."""
+    """`seconds` by step; `items`: rows, keys, and whatever else was written. 0: the target had all of it. `settled`:
+    ids of resolutions that took effect."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     items: int = 0
+    settled: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -646,6 +648,11 @@ class FilePlan(Protocol):
 
     @property
     def conflicts(self) -> list[Conflict]: ...
+
+    @property
+    def settled(self) -> frozenset[str]:
+        """Ids of resolutions that took effect."""
+        ...
 
     def places(self) -> dict[str, int]:
         """How many paths are written, by place; of a database ("sqlite volume NAME:/PATH") how many rows."""

@@ -14,6 +14,7 @@ from wye.compose.at import At
 from wye.compose.deploy import cpus, memory, pids
 from wye.compose.findings import Findings
 from wye.compose.keys import fields
+from wye.compose.merging import check_checks, check_merge
 from wye.compose.nodes import Items, Kind, Node, Scalar, Table
 from wye.model import ForkPolicy, Limits
 
@@ -26,6 +27,9 @@ _INTEGER_DIGITS = 18
 def read_top(at: At, findings: Findings) -> tuple[ForkPolicy, dict[str, str]]:
     """The top-level `x-wye` → what forks may do, and the settings of other rooms. Raises ComposeError."""
     known = fields(at, ("fork", *PASSED_ON), findings)
+    for name, check in (("merge", check_merge), ("checks", check_checks)):
+        if (given := known.get(name)) is not None:
+            check(given, findings)
     settings = {name: canonical(known.required(name).node) for name in PASSED_ON if name in known.known}
     return known.read("fork", lambda fork: _fork(fork, findings)) or ForkPolicy(), settings
 

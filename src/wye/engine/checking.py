@@ -80,7 +80,7 @@ def _sql(spec: Spec, service: str) -> list[Check]:
 
 def _declared(spec: Spec) -> list[Check]:
     text = spec.settings.get("checks")
-    declared = msgspec.json.decode(text) if text else []
+    declared = (msgspec.json.decode(text) if text else None) or []
     if not isinstance(declared, list):
         raise BadRequest("x-wye.checks is not a list")
     return [_check(number, each) for number, each in enumerate(declared, 1)]

@@ -110,7 +110,9 @@ def terms(spec: Spec, resolutions: Mapping[str, Any] | None = None, *, dry_run: 
     """What the project says of merging (`x-wye: merge:`), and what people decided."""
     text = spec.settings.get("merge")
     return Terms(
-        settings=msgspec.json.decode(text) if text else {}, resolutions=dict(resolutions or {}), dry_run=dry_run
+        settings=(msgspec.json.decode(text) if text else None) or {},
+        resolutions=dict(resolutions or {}),
+        dry_run=dry_run,
     )
 
 
@@ -120,15 +122,23 @@ def stores_of(engine: Engine, side: Side, services: Collection[str] | None = Non
 
 
 def read_stores(
-    engine: Engine, held: ExitStack, base: Side, theirs: Side, stores: Sequence[Store], *, live: bool
+    engine: Engine,
+    held: ExitStack,
+    base: Side,
+    theirs: Side,
+    stores: Sequence[Store],
+    *,
+    live: bool,
+    rules: Spec | None = None,
 ) -> list[StoreChanges]:
     """What happened in databases between two sides, several read at a time. `live`: theirs is an environment; one that
-    is awake is read through its own servers, where the kind copes with others writing. The servers that were started
-    for this stay up until `held` is closed: some changes take values from them."""
+    is awake is read through its own servers, where the kind copes with others writing. `rules`: whose settings say what
+    a merge must know (None: theirs). The servers that were started for this stay up until `held` is closed: some
+    changes take values from them."""
 
     def read(store: Store, own: ExitStack) -> StoreChanges:
         is_own = live and store.kind.reads_live and is_live(engine, theirs.environment, store)
-        return _read_store(engine, own, base, theirs, store, live=is_own)
+        return _read_store(engine, own, base, theirs, store, live=is_own, rules=rules or theirs.spec)
 
     owns = [held.enter_context(ExitStack()) for _ in stores]
     with ThreadPoolExecutor(_READERS, thread_name_prefix="read") as pool:
@@ -136,7 +146,7 @@ def read_stores(
 
 
 def _read_store(
-    engine: Engine, stack: ExitStack, base: Side, theirs: Side, store: Store, *, live: bool
+    engine: Engine, stack: ExitStack, base: Side, theirs: Side, store: Store, *, live: bool, rules: Spec
 ) -> StoreChanges:
     began = stack.enter_context(
         servers.throwaway(engine, base.environment, base.spec, base.images, base.snapshot, store)
@@ -151,7 +161,7 @@ def _read_store(
         other, environment = thrown.endpoint, thrown.environment
     freeze = _freezer(engine, stack, base, environment, store)
     try:
-        changes = store.kind.read(began.endpoint, other, freeze, place=store.place, settings=terms(theirs.spec))
+        changes = store.kind.read(began.endpoint, other, freeze, place=store.place, settings=terms(rules))
     except Refused as error:
         return StoreChanges(store, None, tuple(error.conflicts))
     return StoreChanges(store, changes)

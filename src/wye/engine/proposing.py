@@ -20,7 +20,7 @@ from wye.engine.comparing import Side, StoreChanges
 from wye.engine.context import Engine
 from wye.errors import BadRequest, Unsupported
 from wye.interfaces import FilePlan, PathChange
-from wye.merge.conflict import Conflict, Decisions, Resolution, resolution_from_json
+from wye.merge.conflict import Conflict, Decisions, resolutions_from_json
 from wye.merge.conflict import Side as Chosen
 from wye.merge.spec import merge_spec
 from wye.model import Image, MountKind, Service, Spec, replica_names
@@ -47,6 +47,8 @@ class Proposal:
     conflicts: list[Conflict] = field(default_factory=list)
     back: bool = False
     """Theirs is what base was before a merge."""
+    settled: frozenset[str] = frozenset()
+    """Ids of resolutions that took effect."""
 
     @property
     def changes_files_or_spec(self) -> bool:
@@ -88,7 +90,7 @@ def propose(
     database that cannot be merged at all."""
     _refuse_unknown_databases(engine, theirs)
     stores = comparing.stores_of(engine, theirs)
-    read = comparing.read_stores(engine, held, base, theirs, stores, live=live)
+    read = comparing.read_stores(engine, held, base, theirs, stores, live=live, rules=ours.spec)
     paths = comparing.file_changes(engine, base, theirs, stores)
     return assemble(engine, base, ours, theirs, read, paths, resolutions)
 
@@ -115,11 +117,12 @@ def assemble(
         comparing.terms(ours.spec).settings,
         back=back,
     )
-    spec, images, spec_conflicts = _merge_specs(base, ours, theirs, given)
+    decisions = Decisions(resolutions_from_json(given))
+    spec, images = _merge_specs(base, ours, theirs, decisions)
     unreadable = [conflict for each in read for conflict in each.refused]
-    return Proposal(
-        base, ours, theirs, spec, images, read, paths, files, [*spec_conflicts, *unreadable, *files.conflicts], back
-    )
+    conflicts = [*decisions.open, *unreadable, *files.conflicts]
+    settled = files.settled | decisions.settled
+    return Proposal(base, ours, theirs, spec, images, read, paths, files, conflicts, back, settled)
 
 
 def settled(engine: Engine, proposal: Proposal, resolutions: Mapping[str, Any]) -> tuple[Proposal, dict[str, Any]]:
@@ -146,13 +149,14 @@ def with_default(conflicts: Sequence[Conflict], resolutions: Mapping[str, Any]) 
     return {**filled, **resolutions}
 
 
-def _merge_specs(
-    base: Side, ours: Side, theirs: Side, given: Mapping[str, Any]
-) -> tuple[Spec, dict[str, Image], list[Conflict]]:
-    """The merged spec, with the image of whichever side changed it."""
-    decisions = Decisions(_resolutions(given))
-    merged, conflicts = merge_spec(_tree(base.spec), _tree(ours.spec), _tree(theirs.spec), decisions)
-    spec = msgspec.convert(merged, Spec)
+def _merge_specs(base: Side, ours: Side, theirs: Side, decisions: Decisions) -> tuple[Spec, dict[str, Image]]:
+    """The merged spec, with the image of whichever side changed it. Raises BadRequest for a value given that makes no
+    spec."""
+    merged, _ = merge_spec(_tree(base.spec), _tree(ours.spec), _tree(theirs.spec), decisions)
+    try:
+        spec = msgspec.convert(merged, Spec)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"the value given for a setting does not fit: {error}") from error
     images = {}
     for name in spec.services:
         mine, was, other = (side.images.get(name) for side in (ours, base, theirs))
@@ -160,16 +164,12 @@ def _merge_specs(
         if image is None:
             raise BadRequest(f"service {name!r} has no image on either side")
         images[name] = image
-    return spec, images, conflicts
+    return spec, images
 
 
 def _tree(spec: Spec) -> dict[str, Any]:
     tree: dict[str, Any] = msgspec.to_builtins(spec)
     return tree
-
-
-def _resolutions(given: Mapping[str, Any]) -> dict[str, Resolution]:
-    return {identity: resolution_from_json(value) for identity, value in given.items()}
 
 
 def _refuse_unknown_databases(engine: Engine, side: Side) -> None:

@@ -15,7 +15,7 @@ from wye.engine.context import Engine
 from wye.engine.outcome import Outcome
 from wye.engine.proposing import Proposal
 from wye.interfaces import Progress, Report
-from wye.merge.conflict import Conflict
+from wye.merge.conflict import Conflict, check_resolutions, resolutions_from_json
 from wye.merge.refused import Refused
 
 
@@ -29,18 +29,22 @@ def rehearse(
 ) -> None:
     """Fills in the outcome's conflicts and checks. `resolutions` is completed by its default, for databases too."""
     found = list(proposal.conflicts)
+    settled = set(proposal.settled)
     with outcome.steps("rehearse"):
         for each in proposal.stores:
             if each.changes is None or not each.changes:
                 continue
             report(Progress(step="rehearse", subject=each.store.place))
-            refused, items = _try(engine, proposal, each, resolutions)
+            refused, items, decided = _try(engine, proposal, each, resolutions)
+            settled |= decided
             conflicts, failed = checking.sql_failures(proposal.spec, refused)
             found += conflicts
             passed = [] if refused else checking.sql_passed(proposal.spec, str(each.store.service.name))
             outcome.checks += (*failed, *passed)
             outcome.brings_something |= items > 0
     outcome.conflicts = tuple({each.id: each for each in found}.values())
+    given = {identity: value for identity, value in resolutions.items() if identity != "default"}
+    check_resolutions(resolutions_from_json(given), settled, outcome.conflicts)
     outcome.rehearsed = True
     outcome.brings_something |= proposal.changes_files_or_spec
     wanted = checking.checks_of(proposal.spec, checks)
@@ -52,23 +56,23 @@ def rehearse(
 
 def _try(
     engine: Engine, proposal: Proposal, each: comparing.StoreChanges, resolutions: dict[str, Any]
-) -> tuple[list[Conflict], int]:
-    """Conflicts of one database, on a copy of ours, and how much would be written. Once more if a default settles
-    some."""
+) -> tuple[list[Conflict], int, frozenset[str]]:
+    """Conflicts of one database, on a copy of ours, how much would be written, and resolutions that took effect. Again
+    for as long as a default settles some: what hangs on them comes up then."""
     assert each.changes is not None
     ours = proposal.ours
     with servers.throwaway(engine, ours.environment, ours.spec, ours.images, ours.snapshot, each.store) as copy:
-        conflicts, items = _attempt(each, copy, resolutions, proposal)
-        settled = proposing.with_default(conflicts, resolutions)
-        if conflicts and settled != resolutions:
-            resolutions.update(settled)
-            conflicts, items = _attempt(each, copy, resolutions, proposal)
-        return conflicts, items
+        while True:
+            conflicts, items, settled = _attempt(each, copy, resolutions, proposal)
+            completed = proposing.with_default(conflicts, resolutions)
+            if not conflicts or completed == resolutions:
+                return conflicts, items, settled
+            resolutions.update(completed)
 
 
 def _attempt(
     each: comparing.StoreChanges, copy: servers.Throwaway, resolutions: Mapping[str, Any], proposal: Proposal
-) -> tuple[list[Conflict], int]:
+) -> tuple[list[Conflict], int, frozenset[str]]:
     given = {identity: value for identity, value in resolutions.items() if identity != "default"}
     terms = comparing.terms(proposal.ours.spec, given, dry_run=True)
     terms.settings["sql_checks"] = checking.sql_checks(proposal.spec, str(each.store.service.name))
@@ -76,5 +80,5 @@ def _attempt(
         assert each.changes is not None
         done = each.store.kind.apply(copy.endpoint, each.changes, terms)
     except Refused as error:
-        return list(error.conflicts), 0
-    return [], done.items
+        return list(error.conflicts), 0, frozenset()
+    return [], done.items, done.settled

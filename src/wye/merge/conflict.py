@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -34,6 +34,7 @@ class Side(StrEnum):
 BOTH = frozenset({Side.OURS, Side.THEIRS})
 ALL = frozenset(Side)
 NONE: frozenset[Side] = frozenset()
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,38 +76,76 @@ class Resolution:
 
 
 class Decisions:
-    """Resolutions by conflict id, and the conflicts that none of them settles, in the order they came up."""
+    """Resolutions by conflict id, and the conflicts that none of them settles, in the order they came up.
+
+    `settled`: ids of resolutions that were asked for and took effect."""
 
     def __init__(self, resolutions: Mapping[str, Resolution] | None = None) -> None:
-        self._resolutions = dict(resolutions or {})
+        self.resolutions = dict(resolutions or {})
         self.open: list[Conflict] = []
+        self.settled: set[str] = set()
 
     def of(self, conflict: Conflict) -> Resolution | None:
         """The resolution of `conflict`; None, and noted as open, if there is none that it allows."""
-        resolution = self._resolutions.get(conflict.id)
+        resolution = self.resolutions.get(conflict.id)
         if resolution is None or resolution.side not in conflict.choices:
             self.open.append(conflict)
             return None
+        self.settled.add(conflict.id)
         return resolution
 
+    def values(self) -> dict[str, list[str]]:
+        """Of the resolutions that gave a value and took effect: the texts in it."""
+        given = {key: self.resolutions[key] for key in sorted(self.settled)}
+        return {key: list(_texts(each.value)) for key, each in given.items() if each.side is Side.VALUE}
 
-def resolve(conflicts: Iterable[Conflict], resolutions: Mapping[str, Resolution]) -> list[Conflict]:
-    """The conflicts that `resolutions` leave open.
 
-    Raises NotFound for a resolution of something that is not in conflict, BadRequest for one that its conflict
-    does not allow: a resolution that does nothing is a mistake that nobody should make in silence.
-    """
-    known = {conflict.id: conflict for conflict in conflicts}
-    for identity, resolution in resolutions.items():
-        if identity not in known:
-            raise NotFound(
-                f"there is no conflict {identity}", hint="'wye conflicts' lists what is in conflict and the ids"
-            )
-        allowed = known[identity].choices
-        if resolution.side not in allowed:
-            names = ", ".join(sorted(allowed)) or "nothing: change the fork or the target and merge again"
-            raise BadRequest(f"conflict {identity} cannot be resolved with {resolution.side}; possible: {names}")
-    return [conflict for identity, conflict in known.items() if identity not in resolutions]
+def _texts(value: Json) -> Iterator[str]:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    if inner is None:
+        yield str(value)
+    for each in inner or ():
+        yield from _texts(each)
+
+
+class Favouring(Decisions):
+    """Those of `others`, and `side` for whatever they do not say and the conflict allows."""
+
+    def __init__(self, others: Decisions, side: Side) -> None:
+        super().__init__(others.resolutions)
+        self.open, self.settled = others.open, others.settled
+        self._side = side
+
+    def of(self, conflict: Conflict) -> Resolution | None:
+        if conflict.id not in self.resolutions and self._side in conflict.choices:
+            return Resolution(side=self._side)
+        return super().of(conflict)
+
+
+def check_resolutions(
+    resolutions: Mapping[str, Resolution], settled: Collection[str], conflicts: Iterable[Conflict]
+) -> None:
+    """That each of `resolutions` does something: a decision that does nothing is a mistake that nobody should make in
+    silence. `settled`: ids of those that took effect; `conflicts`: what is still open.
+
+    Raises BadRequest for what a conflict does not allow, NotFound for what is not in conflict. The latter only if
+    nothing is open: what is open may hide what depends on it."""
+    still = {conflict.id: conflict for conflict in conflicts}
+    wrong = [
+        f"conflict {identity} ({still[identity].kind} in {still[identity].place}) cannot be resolved with"
+        f" {resolution.side}; possible: {', '.join(sorted(still[identity].choices)) or 'nothing'}"
+        + (f" ({still[identity].detail})" if still[identity].detail else "")
+        for identity, resolution in resolutions.items()
+        if identity in still and resolution.side not in still[identity].choices
+    ]
+    if wrong:
+        raise BadRequest("; ".join(wrong), hint="what has no choice must be changed in the fork or in the target")
+    unknown = [identity for identity in resolutions if identity not in settled and identity not in still]
+    if unknown and not still:
+        raise NotFound(
+            f"there is no conflict {', '.join(sorted(unknown)[:_SHOWN])}; nothing was changed",
+            hint="'wye conflicts' lists what is in conflict now, and the ids: take the others out of the file",
+        )
 
 
 def conflict_to_json(conflict: Conflict) -> dict[str, Json]:
@@ -153,4 +192,15 @@ def resolution_from_json(data: Json) -> Resolution:
         return Resolution(side=Side(data))
     if isinstance(data, dict) and set(data) == {"value"}:
         return Resolution(side=Side.VALUE, value=data["value"])
-    raise BadRequest(f"not a resolution: {data!r}", hint='write "ours", "theirs" or {"value": ...}')
+    raise BadRequest(f"not a resolution: {str(data)[:80]!r}", hint='write "ours", "theirs" or {"value": ...}')
+
+
+def resolutions_from_json(data: Mapping[str, Json]) -> dict[str, Resolution]:
+    """By conflict id. Raises BadRequest that names the one which is no resolution."""
+    found = {}
+    for identity, each in data.items():
+        try:
+            found[identity] = resolution_from_json(each)
+        except BadRequest as error:
+            raise BadRequest(f"conflict {identity[:80]}: {error.message}", hint=error.hint) from error
+    return found

@@ -11,6 +11,7 @@ target. Unique constraints, foreign keys and checks are the database's part.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from decimal import Context, Decimal, Inexact, InvalidOperation
 from enum import StrEnum
 
 from wye.errors import BadRequest
-from wye.merge.conflict import BOTH, NONE, Conflict, Decisions, Json, Side
+from wye.merge.conflict import BOTH, Conflict, Decisions, Json, Side
 
 _EXACT = Context(prec=200_000, traps=[Inexact, InvalidOperation])
 """Wider than any numeric that a database stores, so a sum is never rounded."""
@@ -129,13 +130,6 @@ def merge_multiset(
     return merged
 
 
-def grain_conflict(table: Table, theirs_changed: int, ours_changed: int) -> Conflict | None:
-    """For Grain.TABLE: a conflict if both sides changed the table at all. The caller counts."""
-    if table.grain is not Grain.TABLE or not theirs_changed or not ours_changed:
-        return None
-    return Conflict(kind="table/table", place=table.place, theirs=theirs_changed, ours=ours_changed, choices=NONE)
-
-
 def _merge_existence(table: Table, triple: Triple, decisions: Decisions) -> Row | None:
     """The row is missing on at least one side, and all three differ."""
     base, ours, theirs = triple.base, triple.ours, triple.theirs
@@ -190,7 +184,7 @@ def _merge_cells(table: Table, base: Row, ours: Row, theirs: Row, decisions: Dec
             )
             chosen = decisions.of(conflict)
             if chosen is not None:
-                after[index] = _cell(chosen.choose(conflict), column)
+                after[index] = cell_of(chosen.choose(conflict), column)
     return tuple(after)
 
 
@@ -242,15 +236,18 @@ def _from_json(table: Table, value: Json) -> Row | None:
     if not isinstance(value, dict) or set(value) != set(table.columns):
         names: Sequence[str] = table.columns
         raise BadRequest(f"a row of {table.place} needs exactly these columns: {', '.join(names)}")
-    return tuple(_cell(value[column], column) for column in table.columns)
+    return tuple(cell_of(value[column], column) for column in table.columns)
 
 
-def _cell(value: Json, column: str) -> Cell:
-    """A cell given by a person: text, or a number or boolean as JSON has them."""
+def cell_of(value: Json, column: str) -> Cell:
+    """A cell given by a person: text as the database prints it, a number or boolean as JSON has them, or what is JSON
+    itself. Raises BadRequest."""
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str) and "\0" in value:
+        raise BadRequest(f"the value for {column} has a character that no database stores as text: U+0000")
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):
         return "t" if value else "f"
-    if isinstance(value, int | float):
-        return str(value)
-    raise BadRequest(f"the value for {column} must be text, a number, true, false or null")
+    return str(value)

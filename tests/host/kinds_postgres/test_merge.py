@@ -7,16 +7,17 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import psycopg
 import pytest
 
-from wye.errors import BadRequest, NotFound
+from wye.errors import BadRequest
 from wye.host import OperationFailed
 from wye.kinds.postgres.apply import Options, apply
 from wye.kinds.postgres.changes import page, stat
-from wye.merge.conflict import Resolution, Side, resolve
+from wye.merge.conflict import Resolution, Side
 from wye.merge.refused import Refused
 from wye.merge.rows import Grain
 from wye.testing.faulty_host import FaultyHost
@@ -85,7 +86,6 @@ def test_a_cell_resolved(rig: Any, production: Any, fork: Any, resolution: Resol
     (conflict,) = refused(rig, production, changes)
     assert (conflict.column, conflict.base, conflict.ours, conflict.theirs) == ("stock", "1", "200", "100")
     resolutions = {conflict.id: resolution}
-    assert resolve([conflict], resolutions) == []
     rig.apply(production, changes, None, resolutions)
     assert production.query(APP, "select stock from t.item where id < 3 order by id") == [(stock,), (5,)]
 
@@ -126,9 +126,70 @@ def test_a_given_row(rig: Any, production: Any, fork: Any) -> None:
     assert production.query(APP, "select * from t.item where id = 40") == [(40, 12, None, "new")]
 
 
-def test_a_resolution_of_nothing_is_an_error() -> None:
-    with pytest.raises(NotFound):
-        resolve([], {"0123456789ab": Resolution(side=Side.OURS)})
+VALUES = {
+    "text": ("label", "it's a \\ test", "it's a \\ test"),
+    "null": ("label", None, None),
+    "integer": ("stock", 7, 7),
+    "bytes": ("raw", "\\x00ff", b"\x00\xff"),
+    "json": ("doc", {"a": [1, None], "b": "c"}, {"a": [1, None], "b": "c"}),
+    "json as text": ("doc", '{"z": 1}', {"z": 1}),
+    "json null": ("doc", "null", None),
+    "array": ("tags", '{x,NULL,"y z"}', ["x", None, "y z"]),
+    "boolean": ("yes", True, True),
+    "numeric": ("price", 1.5, Decimal("1.50")),
+}
+WRONG = {
+    "no number": ("stock", "abc", "integer"),
+    "too large": ("stock", 2**40, "out of range"),
+    "no json": ("doc", "{", "json"),
+    "a list for an array": ("tags", ["x"], "array literal"),
+    "no bytes": ("raw", "\\xzz", "hexadecimal"),
+    "no character": ("label", "a\0b", "U\\+0000"),
+}
+
+
+@pytest.fixture(scope="module")
+def typed(rig: Any) -> Iterator[Any]:
+    """Everything that can be in conflict in a row of many types."""
+    production = rig.create()
+    table = (
+        "id int primary key, stock int, label text, raw bytea, doc jsonb, tags text[], yes bool, price numeric(8, 2)"
+    )
+    production.run(APP, ["create schema t", f"create table t.wide ({table})", "insert into t.wide values (1)"])
+    fork = rig.fork(production)
+    change = "update wide set stock = {0}, label = '{0}', raw = '{0}', doc = '{0}', tags = '{{{0}}}', yes = {0} = 1, price = {0}"
+    fork.run(APP, change.format(1))
+    production.run(APP, change.format(2))
+    changes = changes_of(rig, fork)
+    fork.discard()
+    yield production, changes
+    production.discard()
+    rig.sweep()
+
+
+@pytest.mark.parametrize(("column", "given", "stored"), VALUES.values(), ids=VALUES)
+def test_a_value_of_any_type(rig: Any, typed: Any, column: str, given: Any, stored: Any) -> None:
+    production, changes = typed
+    conflicts = refused(rig, production, changes)
+    assert len(conflicts) == 7
+    decided = {each.id: Resolution(side=Side.OURS) for each in conflicts}
+    (one,) = (each for each in conflicts if each.column == column)
+    before = production.query(APP, "select * from t.wide")
+    undo = rig.apply(production, changes, None, {**decided, one.id: Resolution(side=Side.VALUE, value=given)}).undo
+    assert production.query(APP, f"select {column} from t.wide") == [(stored,)]
+    rig.apply(production, undo)
+    assert production.query(APP, "select * from t.wide") == before
+
+
+@pytest.mark.parametrize(("column", "given", "said"), WRONG.values(), ids=WRONG)
+def test_a_value_of_the_wrong_type_is_named(rig: Any, typed: Any, column: str, given: Any, said: str) -> None:
+    production, changes = typed
+    conflicts = refused(rig, production, changes)
+    decided = {each.id: Resolution(side=Side.OURS) for each in conflicts}
+    (one,) = (each for each in conflicts if each.column == column)
+    with pytest.raises(BadRequest, match=said) as error:
+        rig.apply(production, changes, None, {**decided, one.id: Resolution(side=Side.VALUE, value=given)})
+    assert one.id in error.value.message or column in error.value.message
 
 
 def test_row_grain(rig: Any, production: Any, fork: Any) -> None:
@@ -139,15 +200,52 @@ def test_row_grain(rig: Any, production: Any, fork: Any) -> None:
     assert (conflict.kind, conflict.column) == ("update/update", "")
 
 
+TABLE_GRAIN = Options(grain={"t.item": Grain.TABLE})
+
+
+def is_item(table: str) -> bool:
+    return table == "t.item"
+
+
 def test_table_grain(rig: Any, production: Any, fork: Any) -> None:
-    options = Options(grain={"t.item": Grain.TABLE})
-    fork.run(APP, "update item set stock = 100 where id = 1")
-    with pytest.raises(BadRequest):
-        rig.apply(production, changes_of(rig, fork), options)
-    changes = changes_of(rig, fork, watched={APP: ["t.item"]})
+    fork.run(APP, ["update item set stock = 100 where id = 1", "update purchase set note = 'f' where id = 1"])
+    changes = changes_of(rig, fork, watched=is_item)
     rig.apply(production, changes, Options(grain={"t.item": Grain.TABLE}, dry_run=True))
     production.run(APP, "update item set label = 'live' where id = 2")
-    assert kinds(refused(rig, production, changes, options)) == ["table/table"]
+    production.run(APP, "update purchase set note = 'p' where id = 2")
+    (conflict,) = refused(rig, production, changes, TABLE_GRAIN)
+    assert (conflict.kind, conflict.place, conflict.key) == ("table/table", "postgres/postgres/t.item", ())
+    assert conflict.theirs == {"inserted": 0, "updated": 1, "deleted": 0}
+    rig.apply(production, changes, TABLE_GRAIN, {conflict.id: Resolution(side=Side.OURS)})
+    assert production.query(APP, "select stock, label from t.item where id < 3 order by id") == [
+        (1, "label 1"),
+        (2, "live"),
+    ]
+    assert production.query(APP, "select note from t.purchase where id < 3 order by id") == [("f",), ("p",)]
+
+
+def test_table_grain_for_the_fork(rig: Any, production: Any, fork: Any) -> None:
+    """Also where the fork has given the table another name, and a column."""
+    fork.run(APP, ["update item set stock = 100 where id in (1, 3)", "alter table item rename to thing",
+                   "alter table thing add column z int default 3"])  # fmt: skip
+    production.run(APP, "update item set stock = 7, label = 'live' where id in (2, 3)")
+    changes = changes_of(rig, fork, watched=is_item)
+    (conflict,) = refused(rig, production, changes, TABLE_GRAIN)
+    undo = rig.apply(production, changes, TABLE_GRAIN, {conflict.id: Resolution(side=Side.THEIRS)}).undo
+    found = "select stock, label from t.{} where id < 4 order by id"
+    assert production.query(APP, found.format("thing")) == [(100, "label 1"), (7, "live"), (100, "label 3")]
+    rig.apply(production, undo, TABLE_GRAIN)
+    assert production.query(APP, found.format("item")) == [(1, "label 1"), (7, "live"), (7, "live")]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["alter table item add column x int", "insert into item (label) values ('x')", "delete from item where id = 50"],
+)
+def test_what_counts_as_a_change_of_the_table(rig: Any, production: Any, fork: Any, statement: str) -> None:
+    fork.run(APP, "update item set stock = 100 where id = 1")
+    production.run(APP, statement)
+    assert kinds(refused(rig, production, changes_of(rig, fork, watched=is_item), TABLE_GRAIN)) == ["table/table"]
 
 
 def test_delta_adds_both_changes(rig: Any, production: Any, fork: Any) -> None:

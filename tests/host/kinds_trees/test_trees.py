@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from wye.errors import WyeError
+from wye.errors import BadRequest, WyeError
 from wye.host import Host
 from wye.kinds.sqlite.database import DatabaseBusy
 from wye.kinds.trees.kind import Trees
@@ -163,6 +163,29 @@ def test_the_project_may_be_stricter_or_add_up(begun: Three) -> None:
     assert (conflict.kind, conflict.column) == ("update/update", "")
     begun.merge(settings={"delta": ["t.a"]})
     assert begun.query("live", "SELECT a, b FROM t WHERE id = 1") == [(6, 6)]
+
+
+ONE_SIDE = {"table": {"T": "table"}}
+
+
+def test_a_table_that_only_one_side_may_change(begun: Three) -> None:
+    """Any two changes are one conflict for the table; in the other database only the fork changed it."""
+    begun.run("ours", "UPDATE t SET b = 9 WHERE id = 2")
+    (conflict,) = begun.plan(settings=ONE_SIDE).conflicts
+    assert (conflict.kind, conflict.place, conflict.key) == ("table/table", "sqlite volume data:/app.db t", ())
+    begun.merge(resolutions={conflict.id: "theirs"}, settings=ONE_SIDE)
+    assert begun.query("live", "SELECT id, a, b FROM t") == [(1, 5, 1), (2, 2, 9)]
+
+
+def test_a_table_that_stays_the_target_s(begun: Three) -> None:
+    (conflict,) = begun.plan(settings=ONE_SIDE).conflicts
+    begun.merge(resolutions={conflict.id: "ours"}, settings=ONE_SIDE)
+    assert begun.query("live", "SELECT id, a, b, c FROM t") == [(1, 1, 6, 7), (2, 2, 2, 7)], "the fork's column came"
+
+
+def test_a_grain_that_there_is_not(begun: Three) -> None:
+    with pytest.raises(BadRequest, match="bale"):
+        begun.plan(settings={"table": {"t": "bale"}})
 
 
 @pytest.mark.parametrize("released", [False, True])

@@ -12,13 +12,15 @@ from wye.merge.conflict import (
     NONE,
     Conflict,
     Decisions,
+    Favouring,
     Resolution,
     Side,
+    check_resolutions,
     conflict_from_json,
     conflict_to_json,
     resolution_from_json,
     resolution_to_json,
-    resolve,
+    resolutions_from_json,
 )
 
 TEXT = st.text(max_size=5)
@@ -75,19 +77,33 @@ def test_choice(resolution: object, value: int) -> None:
     assert resolution_from_json(resolution).choose(conflict()) == value
 
 
-def test_resolve_returns_what_is_open() -> None:
-    first, second = conflict(), conflict(key=("2",))
-    assert resolve([first, second], {first.id: Resolution(side=Side.OURS)}) == [second]
-
-
-def test_resolve_refuses_strangers_and_impossible_choices() -> None:
+def test_a_resolution_of_nothing_is_a_mistake() -> None:
     ours = Resolution(side=Side.OURS)
-    with pytest.raises(NotFound):
-        resolve([conflict()], {"nonesuch": ours})
-    with pytest.raises(BadRequest):
-        resolve([conflict(choices=BOTH)], {conflict().id: Resolution(side=Side.VALUE, value=1)})
-    with pytest.raises(BadRequest):
-        resolve([conflict(choices=NONE)], {conflict().id: ours})
+    check_resolutions({conflict().id: ours}, {conflict().id}, [])
+    with pytest.raises(NotFound, match="nonesuch"):
+        check_resolutions({"nonesuch": ours, conflict().id: ours}, {conflict().id}, [])
+    check_resolutions({"nonesuch": ours}, (), [conflict()])  # what is open may hide what it is about
+
+
+@pytest.mark.parametrize(("choices", "side"), [(BOTH, Side.VALUE), (NONE, Side.OURS)])
+def test_a_resolution_that_is_not_offered_is_refused_with_the_reason(choices: frozenset[Side], side: Side) -> None:
+    found = conflict(choices=choices, detail="because of this")
+    with pytest.raises(BadRequest, match=f"{found.id}.*{side}.*because of this"):
+        check_resolutions({found.id: Resolution(side=side)}, (), [found])
+
+
+def test_what_is_no_resolution_is_named() -> None:
+    with pytest.raises(BadRequest, match="abc"):
+        resolutions_from_json({"def": "ours", "abc": {"valu": 1}})
+
+
+def test_favouring_one_side_leaves_what_was_said_and_what_cannot_be() -> None:
+    said, other, cannot = conflict(column="a"), conflict(column="b"), conflict(column="c", choices=NONE)
+    decisions = Decisions({said.id: Resolution(side=Side.OURS)})
+    favouring = Favouring(decisions, Side.THEIRS)
+    found = [favouring.of(each) for each in (said, other, cannot)]
+    assert [each and each.side for each in found] == [Side.OURS, Side.THEIRS, None]
+    assert (decisions.open, decisions.settled) == ([cannot], {said.id})
 
 
 def test_decisions_note_what_they_cannot_settle() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from wye.errors import BadRequest
 from wye.merge.conflict import Decisions, Resolution, Side
-from wye.merge.rows import Grain, Row, Table, Triple, Write, grain_conflict, merge_keyed, merge_multiset
+from wye.merge.rows import Grain, Row, Table, Triple, Write, merge_keyed, merge_multiset
 
 TABLE = Table(place="public.t", columns=("id", "a", "b"), key=("id",))
 BASE: Row = ("1", "a", "b")
@@ -62,13 +62,6 @@ def test_row_grain_forbids_two_changes_of_one_row() -> None:
     table = Table(place="t", columns=TABLE.columns, key=("id",), grain=Grain.ROW)
     (conflict,) = merge_keyed(table, [Triple(base=BASE, ours=row(a="x"), theirs=row(b="y"))]).conflicts
     assert (conflict.column, conflict.ours) == ("", {"id": "1", "a": "x", "b": "b"})
-
-
-def test_table_grain_forbids_two_changes_of_one_table() -> None:
-    table = Table(place="t", columns=TABLE.columns, grain=Grain.TABLE)
-    assert grain_conflict(table, 1, 1) is not None
-    assert grain_conflict(table, 1, 0) is None
-    assert grain_conflict(TABLE, 1, 1) is None
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from wye.errors import BadRequest, Unavailable
+from wye.errors import Unavailable
 from wye.host import Host
 from wye.kinds.postgres.additions import changed_since
 from wye.kinds.postgres.catalog import Schema, difference, digest, merge_schemas, read_schema
@@ -27,13 +27,15 @@ from wye.kinds.postgres.references import check_deferred, check_references, keep
 from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.replay import exists, expand, fingerprint, replay, split
 from wye.kinds.postgres.session import Connection, begin_session, fetch, literal, value
-from wye.kinds.postgres.stage import Staged, copy_writes, find_targets, stage
+from wye.kinds.postgres.stage import Staged, find_targets, stage
 from wye.kinds.postgres.tables import Relation, read_tables
 from wye.kinds.postgres.undo import Altered, undo_of
+from wye.kinds.postgres.violations import Violation, copy_all, explain, settle
+from wye.kinds.postgres.watch import strictest, watch
 from wye.kinds.postgres.write import verify, write
-from wye.merge.conflict import Conflict, Decisions, Resolution
+from wye.merge.conflict import Conflict, Decisions, Favouring, Resolution, Side
 from wye.merge.refused import Refused
-from wye.merge.rows import Grain, Table, grain_conflict
+from wye.merge.rows import Grain, Table
 
 _SHOWN_ROWS = 20
 _VIEWS = """select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -63,13 +65,15 @@ class Options:
 @dataclass(slots=True)
 class Applied:
     """`seconds` by step, in order; `rows` written; `others`: statements, sequences and views; `schema`: digest of the
-    target's schema before, if DDL is merged. `undo`: changes that take the merge back."""
+    target's schema before, if DDL is merged. `undo`: changes that take the merge back.
+    `settled`: ids of resolutions that took effect."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     rows: int = 0
     others: int = 0
     schema: str | None = None
     undo: DatabaseChanges | None = None
+    settled: frozenset[str] = frozenset()
 
 
 def apply(
@@ -114,12 +118,18 @@ def _apply(merge: _Merge, keep: Callable[[DatabaseChanges, str], None] | None) -
             keep(merge.applied.undo, str(value(merge.connection, "select txid_current()")))
         merge.host.at("postgres:apply:commit")
     merge.lap("commit")
+    merge.applied.settled = frozenset(merge.decisions.settled)
     merge.host.at("postgres:apply:done")
     return merge.applied
 
 
 def _place(changes: DatabaseChanges) -> str:
     return f"postgres/{changes.database}"
+
+
+class _Refusing(Exception):
+    def __init__(self, found: list[Violation]) -> None:
+        self.found = found
 
 
 class _Merge:
@@ -165,10 +175,11 @@ class _Merge:
         self.lap("schema")
         if self._refuse_lost(bool(ddl)):
             ddl, expected = [], None
+        whole = watch(self.connection, self.place, self.changes, self.options.grain, self.decisions)
         before, after = split(ddl, ddl_first=self.changes.ddl_first)
         self._replay(before)
         self.lap("ddl")
-        tables = self._stage(columns)
+        tables = self._stage(columns, whole)
         self.lap("lock and merge")
         self._write(tables)
         self._replay(after)
@@ -212,29 +223,23 @@ class _Merge:
         """What the fork dropped must be in the target as it was in the base: the drop did not see a change. Whether
         somebody decided that all of it stays."""
         found: list[Conflict] = []
-        for content in self.changes.contents:
-            watched = self.options.grain.get(content.table) is Grain.TABLE and not content.is_drop
-            if not (watched or (content.is_drop and drops)):
-                continue
-            relation = next(iter(read_tables(self.connection, [content.table]).values()), None)
+        for content in self.changes.contents if drops else ():
+            relation = self._relation(content.table) if content.is_drop else None
             columns = [column for column in content.columns if relation and column in relation.columns]
-            if relation is None or (content.is_drop and not columns):
+            if relation is None or not columns:
                 continue
-            mode = "access exclusive" if content.is_drop else "share row exclusive"
-            self.connection.execute(f"lock table {relation.source} in {mode} mode")
+            self.connection.execute(f"lock table {relation.source} in access exclusive mode")
             same = fingerprint(self.connection, relation, columns) == (content.rows, content.digest)
-            if same and len(columns) == len(content.columns):
-                continue
-            place = f"{self.place}/{content.table}"
-            if content.is_drop:
+            if not same or len(columns) != len(content.columns):
+                place = f"{self.place}/{content.table}"
                 detail = f"dropped in the fork, changed in the target: {', '.join(columns)}"
                 found.append(refusal("drop-vs-change", place, detail, key=content.columns))
-            elif any(table.table == content.table for table in self.changes.tables):
-                table = Table(place=place, columns=(), grain=Grain.TABLE)
-                found += [c for c in [grain_conflict(table, 1, 1)] if c]
         stays = drops and changed_since(self.connection, self.changes, self.place, self.decisions)
         _refuse([*found, *self.decisions.open])
         return stays
+
+    def _relation(self, table: str) -> Relation | None:
+        return next(iter(read_tables(self.connection, [table]).values()), None)
 
     def _replay(self, statements: list[Statement]) -> None:
         try:
@@ -244,43 +249,65 @@ class _Merge:
         except psycopg.Error as error:
             raise Refused([refusal("ddl-failed", self.place, str(error).strip())]) from error
 
-    def _stage(self, columns: Mapping[str, set[str]]) -> list[Staged]:
-        """`columns`: what the target had before the DDL."""
+    def _stage(self, columns: Mapping[str, set[str]], whole: Mapping[str, Side]) -> list[Staged]:
+        """`columns`: what the target had before the DDL; `whole`: what was decided of tables that only one side may
+        change, and both have."""
         relations, refused = find_targets(self.connection, self.changes.database, self.changes.tables)
         _refuse(refused)
         self._set("session_replication_role", "replica")
         staged = []
+        old = {content.now: content.table for content in self.changes.contents if not content.is_drop}
         for number, changes in enumerate(self.changes.tables):
-            grain = self.options.grain.get(changes.table, Grain.CELL)
-            if grain is Grain.TABLE and not any(
-                c.table == changes.table and not c.is_drop for c in self.changes.contents
-            ):
-                raise BadRequest(f"the changes were read without watching {changes.table}")
+            side = whole.get(changes.table)
+            if side is Side.OURS:
+                continue
+            grain = strictest(self.options.grain, changes.table, old.get(changes.table, changes.table))
             table = Table(
                 place=f"{self.place}/{changes.table}",
                 columns=changes.columns,
                 key=changes.key,
-                grain=grain,
+                # By row what nobody could watch: a table of the fork's own, and what a revert writes.
+                grain=Grain.ROW if grain is Grain.TABLE else grain,
                 delta=self.options.delta.get(changes.table, frozenset()),
                 new=frozenset(changes.new) - columns.get(changes.table, set()),
             )
             self.host.at("postgres:apply:lock")
-            staged.append(stage(self.connection, number, changes, table, relations[changes.table], self.decisions))
-        _refuse(self.decisions.open)
+            decisions = Favouring(self.decisions, side) if side is not None else self.decisions
+            staged.append(stage(self.connection, number, changes, table, relations[changes.table], decisions))
         return [table for table in staged if table.writes]
 
     def _write(self, tables: list[Staged]) -> None:
-        connection, database = self.connection, self.changes.database
-        for staged in tables:
-            copy_writes(connection, staged)
-        keys = keep_parents(connection, tables)
-        _refuse(write(self.host, connection, database, tables))
-        self.lap("write")
-        _refuse(check_references(connection, database, tables, keys) + check_deferred(connection, database, tables))
-        _refuse(verify(connection, database, tables))
+        """Writes; again, after decisions about what constraints refuse. Raises Refused with all that is undecided, of
+        rows and of constraints."""
+        repaired: set[str] = set()
+        while True:
+            found = self._attempt(tables)
+            if not found or not settle(found, self.decisions, repaired):
+                break
+        _refuse(self.decisions.open)
+        tables[:] = [staged for staged in tables if staged.writes]
         self._set("session_replication_role", "origin")
         self.applied.rows = sum(len(staged.writes) for staged in tables)
         self.lap("references")
+
+    def _attempt(self, tables: list[Staged]) -> list[Violation]:
+        """What constraints refuse; if that is anything, nothing is written."""
+        connection, database = self.connection, self.changes.database
+        try:
+            with connection.transaction():
+                copy_all(connection, tables, self.decisions)
+                keys = keep_parents(connection, tables)
+                if not write(self.host, connection, tables):
+                    raise _Refusing(explain(connection, database, tables))
+                self.lap("write")
+                found = check_references(connection, database, tables, keys)
+                found += check_deferred(connection, database, tables)
+                if found:
+                    raise _Refusing(found)
+                _refuse(verify(connection, database, tables))
+        except _Refusing as refusing:
+            return refusing.found
+        return []
 
     def _refresh(self) -> None:
         """Only by a name that the target itself has for a view: in a fork's answer it may be any text."""
@@ -352,4 +379,4 @@ class _Merge:
 
 def _refuse(conflicts: Sequence[Conflict]) -> None:
     if conflicts:
-        raise Refused(conflicts)
+        raise Refused(list({conflict.id: conflict for conflict in conflicts}.values()))

@@ -28,6 +28,8 @@ class Content:
     digest: str
     is_drop: bool = False
     """The fork dropped these columns (all of them: the table)."""
+    now: str = ""
+    """Of a watched table: its name in the fork; empty if the fork dropped it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import psycopg
 
-from wye.errors import InvariantError, NotFound, Unavailable
+from wye.errors import BadRequest, InvariantError, NotFound, Unavailable
 from wye.interfaces import Applied, Changes, Endpoint, PathChange, Terms
 from wye.kinds.postgres import apply as merging
 from wye.kinds.postgres.changes import DatabaseChanges, page, stat, to_json
@@ -26,7 +26,8 @@ from wye.kinds.postgres.plan import read_changes
 from wye.kinds.postgres.prepare import MAINTENANCE, prepare
 from wye.kinds.postgres.session import Connection, value
 from wye.kinds.postgres.volume import PostgresVolume
-from wye.merge.conflict import Resolution, resolution_from_json
+from wye.kinds.postgres.watch import full_name, parts
+from wye.merge.conflict import resolutions_from_json
 from wye.merge.rows import Grain
 
 _POLL_S = 0.003
@@ -125,7 +126,12 @@ class PostgresKind(PostgresVolume):
             raise NotFound("there is no data directory in the volume")
         try:
             found = read_changes(
-                self._host, EndpointServer(base), EndpointServer(theirs), freeze, data=data, watched=_watched(settings)
+                self._host,
+                EndpointServer(base),
+                EndpointServer(theirs),
+                freeze,
+                data=data,
+                watched=_is_watched(settings.settings),
             )
         except psycopg.Error as error:
             raise Unavailable(f"{place} could not be read: {str(error).strip()}") from error
@@ -138,6 +144,7 @@ class PostgresKind(PostgresVolume):
             raise InvariantError(f"{changes.kind} changes given to postgres")
         seconds: dict[str, float] = {}
         items = 0
+        settled: set[str] = set()
         kept: list[_Kept] = []
 
         def keep_one(undo: DatabaseChanges, transaction: str) -> None:
@@ -152,13 +159,14 @@ class PostgresKind(PostgresVolume):
                     connection,
                     database,
                     _options(terms, database),
-                    _resolutions(terms.resolutions),
+                    resolutions_from_json(terms.resolutions),
                     keep_one,
                 )
             items += done.rows + done.others
+            settled |= done.settled
             for step, took in done.seconds.items():
                 seconds[step] = seconds.get(step, 0.0) + took
-        return Applied(seconds=seconds, items=items)
+        return Applied(seconds=seconds, items=items, settled=frozenset(settled))
 
     def load(self, kept: bytes, *, place: str, target: Endpoint | None = None) -> Changes:
         found = msgspec.json.decode(kept, type=list[_Kept])
@@ -197,30 +205,33 @@ def _as_dict(value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def _tables(terms: Terms) -> Mapping[str, str]:
-    """`x-wye: merge: {table: {orders: row}}`, by name as the catalog prints it: "public.orders" for "orders"."""
-    named = terms.settings.get("table", {})
-    return {name if "." in name else f"public.{name}": str(grain) for name, grain in named.items()}
+def _grains(settings: Mapping[str, Any]) -> dict[tuple[str, ...], Grain]:
+    """`x-wye: merge: {table: {orders: row}}`, by schema and name. Raises BadRequest."""
+    try:
+        return {full_name(str(name)): Grain(str(grain)) for name, grain in dict(settings.get("table") or {}).items()}
+    except ValueError as error:
+        raise BadRequest(f"x-wye: merge: table: {error}", hint="cell, row or table") from error
 
 
-def _watched(terms: Terms) -> dict[str, list[str]]:
-    return {}
+def _is_watched(settings: Mapping[str, Any]) -> Callable[[str], bool]:
+    """Of a table, by the name that the catalog prints."""
+    grains = _grains(settings)
+    return lambda table: grains.get(full_name(table)) is Grain.TABLE
 
 
 def _options(terms: Terms, changes: DatabaseChanges) -> merging.Options:
-    grain = {name: Grain(value) for name, value in _tables(terms).items()}
+    names = {table.table for table in changes.tables} | {each.table for each in changes.contents}
+    grains = _grains(terms.settings)
+    adding = [parts(str(name)) for name in terms.settings.get("delta") or ()]
     delta: dict[str, frozenset[str]] = {}
-    for name in terms.settings.get("delta", ()):
-        table, _, column = str(name).rpartition(".")
-        table = table if "." in table else f"public.{table}"
-        delta[table] = delta.get(table, frozenset()) | {column}
+    for name in names:
+        own = full_name(name)
+        delta[name] = frozenset(
+            each[-1] for each in adding if (("public", *each) if len(each) == 2 else each)[:-1] == own
+        )
     return merging.Options(
-        grain=grain,
+        grain={name: grains.get(full_name(name), Grain.CELL) for name in names},
         delta=delta,
         checks=tuple(terms.settings.get("sql_checks", ())),
         dry_run=terms.dry_run,
     )
-
-
-def _resolutions(found: Mapping[str, Any]) -> dict[str, Resolution]:
-    return {identity: resolution_from_json(value) for identity, value in found.items()}

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -71,14 +71,15 @@ def read_changes(
     data: str,
     *,
     databases: Collection[str] | None = None,
-    watched: Mapping[str, Collection[str]] | None = None,
+    watched: Callable[[str], bool] | None = None,
 ) -> list[DatabaseChanges]:
     """The changes of every database that has any.
 
     `base`: a throwaway server on a copy of the base snapshot, fenced, used by nobody else. `fork`: the fork's own
     server, running and in use. `freeze` takes a snapshot of the fork when it is called and returns what differs from
-    the base's; `data` is the data directory's path in these changes. `databases`: only these. `watched`: by database,
-    tables (quoted names) whose whole content is fingerprinted, for a policy that allows only one side to change them.
+    the base's; `data` is the data directory's path in these changes. `databases`: only these. `watched`: says of
+    tables (quoted names) whether their whole content is to be fingerprinted, for a policy that allows only one side to
+    change them.
 
     Raises Refused for what cannot be merged, Unavailable if a table of the fork stays locked.
     """
@@ -100,7 +101,7 @@ def read_changes(
             host.at("postgres:diff:database")
             with opened(base, name) as connection:
                 side = _Side(host, executor, name, connection, views[name], blocks)
-                changes, refusals = _read_database(side, (watched or {}).get(name, ()))
+                changes, refusals = _read_database(side, watched or _nobody)
             refused += refusals
             if changes:
                 found.append(changes)
@@ -136,7 +137,11 @@ def _is_touched(connection: Connection, blocks: ChangedBlocks) -> bool:
     return any(file.startswith(f"base/{oid}/") for file in blocks.relations)
 
 
-def _read_database(side: _Side, watched: Collection[str]) -> tuple[DatabaseChanges, list[Conflict]]:
+def _nobody(_: str) -> bool:
+    return False
+
+
+def _read_database(side: _Side, watched: Callable[[str], bool]) -> tuple[DatabaseChanges, list[Conflict]]:
     refused = database_changes(side.database, side.base, side.fork, side.blocks)
     base, theirs, statements, opaque = _read_schemas(side)
     refused += opaque
@@ -198,19 +203,21 @@ def _give_schema(side: _Side, statements: list[Statement], theirs: Schema) -> tu
 
 
 def _contents(
-    side: _Side, old: dict[int, Relation], new: dict[int, Relation], watched: Collection[str]
+    side: _Side, old: dict[int, Relation], new: dict[int, Relation], watched: Callable[[str], bool]
 ) -> list[Content]:
     """Fingerprints of what the fork dropped and of the watched tables, as the base has them."""
     found = []
     for oid, table in old.items():
         kept = new[oid].numbers.values() if oid in new else ()
         gone = tuple(column for column in table.columns if table.numbers[column] not in kept)
+        now = new[oid].name if oid in new else ""
         chosen = [(gone, True)] if gone and not table.is_partitioned else []
-        if table.name in watched:
+        if table.root == table.name and (watched(table.name) or watched(now)):
             chosen.append((tuple(table.stored), False))
         for columns, is_drop in chosen:
             rows, digest = fingerprint(side.base, table, columns)
-            found.append(Content(table=table.name, columns=columns, rows=rows, digest=digest, is_drop=is_drop))
+            content = Content(table=table.name, columns=columns, rows=rows, digest=digest, is_drop=is_drop, now=now)
+            found.append(content)
     return found
 
 

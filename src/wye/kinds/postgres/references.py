@@ -2,7 +2,8 @@
 
 Both are kept by triggers, which are off while rows are written. So every reference from or to a written row is
 checked here, with the parents locked against removal, and all violations are listed. A deletion in the fork never
-reaches rows that only the target has: a cascade is not repeated, it is a conflict.
+reaches rows that only the target has: a cascade is not repeated, it is a conflict, which can be settled by not
+deleting.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.session import Connection, fetch, names, quote
 from wye.kinds.postgres.stage import DELETE, INSERT, RECREATE, UPDATE, Staged, changed
 from wye.kinds.postgres.tables import ForeignKey, read_foreign_keys
-from wye.merge.conflict import Conflict
+from wye.kinds.postgres.violations import CHOICES, Violation, key_cells, named_cells, place_of
+from wye.merge.conflict import Conflict, Side
+
+_SHOWN_CHILDREN = 20
 
 
 def keep_parents(connection: Connection, tables: Sequence[Staged]) -> list[ForeignKey]:
@@ -21,33 +25,41 @@ def keep_parents(connection: Connection, tables: Sequence[Staged]) -> list[Forei
     keys = read_foreign_keys(connection, [staged.relation.oid for staged in tables])
     for staged in tables:
         columns = sorted({c for key in keys if key.parent == staged.relation.name for c in key.parent_columns})
-        if columns and staged.key and _loses(staged, columns):
-            connection.execute(
-                f"create temp table {_old(staged)} on commit drop as select {names(columns, 't.')}"
-                f" from {staged.relation.source} t join {staged.keys} s on {staged.match_old()}"
+        if not columns or not _loses(staged, columns):
+            continue
+        if staged.key is None:
+            cells = ", ".join(f"m.c{staged.index(c)} as {quote(c)}" for c in columns)
+            rows = f"{staged.merged} m where m.op = '{DELETE}'"
+        else:
+            cells = names(columns, "t.")
+            rows = (
+                f"{staged.relation.source} t join {staged.keys} s on {staged.match_old()}"
                 f" join {staged.merged} m on m.n = s.n where m.op in ('{DELETE}', '{UPDATE}', '{RECREATE}')"
             )
+        connection.execute(
+            f"create temp table {_old(staged)} on commit drop as select m.n as _wye_n, {cells} from {rows}"
+        )
     return keys
 
 
 def check_references(
     connection: Connection, database: str, tables: Sequence[Staged], keys: Sequence[ForeignKey]
-) -> list[Conflict]:
-    """Conflicts with foreign keys after writing. `keys`: those that keep_parents returned."""
-    found: list[Conflict] = []
+) -> list[Violation]:
+    """What foreign keys refuse after writing. `keys`: those that keep_parents returned."""
+    found: list[Violation] = []
     by_name = {staged.relation.name: staged for staged in tables}
     for key in keys:
         child, parent = by_name.get(key.child), by_name.get(key.parent)
         if child is not None and child.count(INSERT, UPDATE, RECREATE):
             found += _missing_parents(connection, database, child, key)
-        if parent is not None and parent.key and _loses(parent, key.parent_columns):
+        if parent is not None and _loses(parent, key.parent_columns):
             found += _left_children(connection, database, parent, key)
     return found
 
 
-def check_deferred(connection: Connection, database: str, tables: Sequence[Staged]) -> list[Conflict]:
-    """Conflicts with unique constraints that are deferrable."""
-    found = []
+def check_deferred(connection: Connection, database: str, tables: Sequence[Staged]) -> list[Violation]:
+    """What deferrable unique constraints refuse. Which of the rows was first, nobody can say any more."""
+    found: list[Violation] = []
     for staged in tables:
         for index in staged.relation.indexes:
             if index.immediate or not index.unique or not staged.count(INSERT, UPDATE, RECREATE):
@@ -56,54 +68,87 @@ def check_deferred(connection: Connection, database: str, tables: Sequence[Stage
             whole = " and ".join(f"t.{quote(c)} is not null" for c in index.columns)
             sql = f"""select {", ".join(f"t.{quote(c)}::text" for c in index.columns)} from {staged.relation.source} t
                 where {whole} group by {columns} having count(*) > 1"""
-            place = f"postgres/{database}/{staged.changes.table}"
+            place = place_of(database, staged.changes.table)
+            detail = (
+                f"{index.name}: both sides have given this value; change one of them, there or here, and merge again"
+            )
             found += [
-                refusal("unique", place, f"{index.name}: the value is taken", key=row) for row in fetch(connection, sql)
+                Violation(conflict=refusal("unique", place, detail, key=row), about=((place, index.columns, row),))
+                for row in fetch(connection, sql)
             ]
     return found
 
 
-def _missing_parents(connection: Connection, database: str, child: Staged, key: ForeignKey) -> list[Conflict]:
+def _missing_parents(connection: Connection, database: str, child: Staged, key: ForeignKey) -> list[Violation]:
     """Written rows that refer to nothing."""
     if child.key is None and not set(key.child_columns) <= set(child.changes.columns):
         return []
-    written = _written(child, key)
+    written, number = _written(child, key), "m.n" if child.key else "t._wye_n"
     connection.execute(
         f"select 1 from {key.parent} q where exists (select 1 from {written} where {key.join('q', 't')})"
         " for key share of q"
     )
     given = [f"t.{quote(c)} is not null" for c in key.child_columns]
     refers = f"({(' or ' if key.match_full else ' and ').join(given)})"
-    shown = child.key.columns if child.key else key.child_columns
-    sql = f"""select {", ".join(f"t.{quote(c)}::text" for c in shown)} from {written}
-        where {refers} and not {key.holds("t")}"""
-    return [
-        refusal(
-            "fk-parent-missing",
-            f"postgres/{database}/{child.changes.table}",
-            f"{key.name}: {key.parent} has no such row in the target",
-            key=row,
+    sql = f"""select {number}, {", ".join(f"t.{quote(c)}::text" for c in key.child_columns)} from {written}
+        where {refers} and not exists (select 1 from {key.parent} q where {key.join("q", "t")})"""
+    writes = {n: write for n, _, write in child.writes}
+    found = []
+    for n, *cells in fetch(connection, sql):
+        write, row = writes[n], tuple(cells)
+        after = write.after or ()
+        place = place_of(database, child.changes.table)
+        own = (place, child.changes.key, key_cells(child, after))
+        known = set(key.child_columns) <= set(child.changes.columns)
+        ours = [write.before[child.index(c)] for c in key.child_columns] if write.before and known else None
+        conflict = Conflict(
+            kind="fk-parent-missing",
+            place=place,
+            key=own[2] or row,
+            column=", ".join(key.child_columns),
+            ours=named_cells(key.child_columns, ours) if ours else None,
+            theirs=named_cells(key.child_columns, row),
+            choices=CHOICES if known else CHOICES - {Side.VALUE},
+            detail=f"{key.name}: {key.parent} has no such row in the target; ours leaves the fork's"
+            f" {'change' if write.before else 'row'} out, a value refers to another; for theirs, put that row there",
         )
-        for row in fetch(connection, sql)
-    ]
+        parent = (place_of(database, key.parent), key.parent_columns, row)
+        columns = key.child_columns if known else ()
+        found.append(Violation(conflict=conflict, staged=child, entries=(n,), columns=columns, about=(own, parent)))
+    return found
 
 
-def _left_children(connection: Connection, database: str, parent: Staged, key: ForeignKey) -> list[Conflict]:
+def _left_children(connection: Connection, database: str, parent: Staged, key: ForeignKey) -> list[Violation]:
     """Rows that refer to what the merge removed."""
-    refers = ", ".join(f"c.{quote(column)}::text" for column in key.child_columns)
-    sql = f"""select {refers}, to_jsonb(c) from {key.child} c
-        where exists (select 1 from pg_temp.{_old(parent)} o where {key.join("o", "c")})
-            and not {key.holds("c")}"""
-    return [
-        refusal(
-            "fk-child-exists",
-            f"postgres/{database}/{parent.changes.table}",
-            f"{key.name}: {key.child} refers to it in the target",
-            key=row,
-            ours=whole,
+    sql = f"""select o._wye_n, count(*), (array_agg(to_jsonb(c)))[:{_SHOWN_CHILDREN}] from {key.child} c
+        join pg_temp.{_old(parent)} o on {key.join("o", "c")}
+        where not exists (select 1 from {key.parent} q where {key.join("q", "c")}) group by 1 order by 1"""
+    writes = {n: write for n, _, write in parent.writes}
+    found = []
+    for n, count, children in fetch(connection, sql):
+        write = writes[n]
+        before, place = write.before or (), place_of(database, parent.changes.table)
+        row = dict(zip(parent.changes.columns, before, strict=True))
+        own = (place, parent.changes.key, key_cells(parent, before))
+        conflict = Conflict(
+            kind="fk-child-exists",
+            place=place,
+            key=own[2] or before,
+            column=f"{key.child}.{', '.join(key.child_columns)}",
+            base=row,
+            ours=children,
+            theirs=dict(zip(parent.changes.columns, write.after, strict=True)) if write.after else None,
+            choices=frozenset({Side.OURS}),
+            detail=f"{key.name}: {count} rows of {key.child} refer to it in the target, and the fork"
+            f" {'gave it another key' if write.after else 'deleted it'}; ours keeps it as it is; theirs would lose what"
+            " refers to it: change or delete that in the target",
         )
-        for *row, whole in fetch(connection, sql)
-    ]
+        refers = tuple(row.get(column) for column in key.parent_columns)
+        child = (place_of(database, key.child), key.child_columns, refers)
+        found.append(
+            Violation(conflict=conflict, staged=parent, entries=(n,), columns=key.parent_columns, about=(own, child))
+        )
+    return found
 
 
 def _written(staged: Staged, key: ForeignKey) -> str:
@@ -111,7 +156,7 @@ def _written(staged: Staged, key: ForeignKey) -> str:
     columns = enumerate(staged.changes.columns)
     if staged.key is None:
         cells = ", ".join(f"m.c{i} as {quote(column)}" for i, column in columns)
-        return f"(select {cells} from {staged.merged} m where m.op = '{INSERT}') t"
+        return f"(select m.n as _wye_n, {cells} from {staged.merged} m where m.op = '{INSERT}') t"
     refers = [str(i) for i, column in columns if column in key.child_columns]
     given = f"(m.op = '{INSERT}' or m.changed && array[{', '.join(refers)}]::int[])"
     if len(refers) < len(key.child_columns):

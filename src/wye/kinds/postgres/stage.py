@@ -104,7 +104,7 @@ def stage(connection: Connection, number: int, changes: TableChanges, table: Tab
         if write is not None and write.after is None and n in unseen and not _may_go(table, write, decisions):
             continue
         if write is not None:
-            staged.writes.append((n, _operation(changes.columns, write, bound), write))
+            staged.writes.append((n, operation_of(changes.columns, write, bound), write))
     return staged
 
 
@@ -201,7 +201,7 @@ def _stage_multiset(connection: Connection, staged: Staged, table: Table, decisi
         staged.writes.append((n, DELETE if write.after is None else INSERT, write))
 
 
-def _operation(columns: tuple[str, ...], write: Write, bound: Collection[str]) -> str:
+def operation_of(columns: tuple[str, ...], write: Write, bound: Collection[str]) -> str:
     if write.before is None:
         return INSERT
     if write.after is None:

@@ -8,7 +8,7 @@ exactly as many rows as were decided.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import psycopg
 
@@ -18,24 +18,21 @@ from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.session import LOG_SCHEMA, Connection, fetch, literal, names, quote
 from wye.kinds.postgres.stage import DELETE, INSERT, RECREATE, UPDATE, Staged, changed
 from wye.merge.conflict import Conflict
-from wye.merge.rows import Row
-
-_KINDS = {"23505": "unique", "23514": "check", "23502": "not-null", "23P01": "exclusion"}
 
 
-def write(host: Host, connection: Connection, database: str, tables: Sequence[Staged]) -> list[Conflict]:
-    """Writes all of `tables`. Returns the conflicts with constraints, complete; then nothing is written."""
+def write(host: Host, connection: Connection, tables: Sequence[Staged]) -> bool:
+    """Writes all of `tables`, or nothing if a constraint refuses a row: then False."""
     for staged in tables:
         _keep(connection, staged)
     try:
         with connection.transaction():
-            for step in (_delete, _update, _insert):
+            for step in (delete_rows, update_rows, insert_rows):
                 for staged in tables:
-                    host.at(f"postgres:apply:{step.__name__.strip('_')}")
+                    host.at(f"postgres:apply:{step.__name__.removesuffix('_rows')}")
                     step(connection, staged)
     except psycopg.errors.IntegrityError:
-        return _explain(connection, database, tables)
-    return []
+        return False
+    return True
 
 
 def verify(connection: Connection, database: str, tables: Sequence[Staged]) -> list[Conflict]:
@@ -88,7 +85,7 @@ def _kept(staged: Staged) -> str:
     return f"_wye_r{staged.number}"
 
 
-def _delete(connection: Connection, staged: Staged, only: str = "") -> None:
+def delete_rows(connection: Connection, staged: Staged, only: str = "") -> None:
     source = staged.relation.source
     if staged.key is None:
         rows = staged.count(DELETE)
@@ -111,7 +108,7 @@ def _delete(connection: Connection, staged: Staged, only: str = "") -> None:
     _expect(connection.execute(sql).rowcount, rows, staged)
 
 
-def _update(connection: Connection, staged: Staged, only: str = "") -> None:
+def update_rows(connection: Connection, staged: Staged, only: str = "") -> None:
     columns = sorted({i for _, operation, write in staged.writes if operation == UPDATE for i in changed(write)})
     if not columns:
         return
@@ -127,7 +124,7 @@ def _update(connection: Connection, staged: Staged, only: str = "") -> None:
         _expect(done, staged.count(UPDATE), staged)
 
 
-def _insert(connection: Connection, staged: Staged, only: str = "") -> None:
+def insert_rows(connection: Connection, staged: Staged, only: str = "") -> None:
     name = staged.relation.name
     if staged.count(RECREATE):
         stored = names(staged.relation.stored)
@@ -151,39 +148,3 @@ def _insert(connection: Connection, staged: Staged, only: str = "") -> None:
 def _expect(done: int, planned: int, staged: Staged) -> None:
     if done != planned:
         raise InvariantError(f"{staged.changes.table}: {done} rows written where {planned} were locked")
-
-
-def _explain(connection: Connection, database: str, tables: Sequence[Staged]) -> list[Conflict]:
-    """Writes row by row, each under a savepoint, to find every row that a constraint refuses; then undoes it all."""
-    found: list[Conflict] = []
-    with connection.transaction(force_rollback=True):
-        for staged in tables:
-            _delete(connection, staged)
-        for step, operations in ((_update, (UPDATE,)), (_insert, (RECREATE, INSERT))):
-            for staged in tables:
-                rows = [(n, written.after) for n, operation, written in staged.writes if operation in operations]
-                for n, after in rows:
-                    conflict = _try(connection, database, staged, after, n, step)
-                    if conflict is not None:
-                        found.append(conflict)
-    return found
-
-
-def _try(
-    connection: Connection,
-    database: str,
-    staged: Staged,
-    after: Row | None,
-    n: int,
-    step: Callable[[Connection, Staged, str], None],
-) -> Conflict | None:
-    try:
-        with connection.transaction():
-            step(connection, staged, f"and m.n = {n}")
-    except psycopg.errors.IntegrityError as error:
-        kind = _KINDS.get(error.sqlstate or "", "constraint")
-        key = tuple((after or ())[staged.index(c)] for c in staged.changes.key) if staged.key else after or ()
-        detail = f"{error.diag.constraint_name or ''}: {error.diag.message_detail or error.diag.message_primary}"
-        theirs = dict(zip(staged.changes.columns, after or (), strict=False))
-        return refusal(kind, f"postgres/{database}/{staged.changes.table}", detail, key=key, theirs=theirs)
-    return None

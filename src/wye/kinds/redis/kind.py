@@ -26,7 +26,7 @@ from wye.kinds.redis.plan import RedisPlan, from_json, inverse, plan, to_json
 from wye.kinds.redis.server import settings, settle
 from wye.kinds.redis.undo import is_in_effect, plan_undo, undo_page, undo_stat
 from wye.kinds.redis.volume import RedisVolume
-from wye.merge.conflict import Decisions, resolution_from_json
+from wye.merge.conflict import Decisions, resolutions_from_json
 from wye.merge.refused import Refused
 
 _PORT = 6379
@@ -132,7 +132,8 @@ class RedisKind(RedisVolume):
         client = self._client(target)
         try:
             began = time.monotonic()
-            planned = _planned(client, changes, terms)
+            decisions = Decisions(resolutions_from_json(terms.resolutions))
+            planned = _planned(client, changes, decisions, terms)
             if planned.conflicts:
                 raise Refused(planned.conflicts)
             if not terms.dry_run:
@@ -145,7 +146,8 @@ class RedisKind(RedisVolume):
                     client = self._client(target)
                     if not merging.is_applied(client, planned):
                         raise
-            return Applied(seconds={"keys": time.monotonic() - began}, items=len(planned.writes))
+            seconds = {"keys": time.monotonic() - began}
+            return Applied(seconds=seconds, items=len(planned.writes), settled=frozenset(decisions.settled))
         finally:
             client.close()
 
@@ -163,8 +165,7 @@ class RedisKind(RedisVolume):
         return Client(self._host, lambda: server.dial(_PORT), password=_password(server))
 
 
-def _planned(client: Client, changes: Changes, terms: Terms) -> RedisPlan:
-    decisions = Decisions({key: resolution_from_json(value) for key, value in terms.resolutions.items()})
+def _planned(client: Client, changes: Changes, decisions: Decisions, terms: Terms) -> RedisPlan:
     if isinstance(changes, KeyUndo):
         return plan_undo(changes.place, client, changes.writes, decisions)
     if not isinstance(changes, KeyChanges):

@@ -31,7 +31,7 @@ from wye.kinds.sqlite.database import opened, quoted, translated
 from wye.kinds.sqlite.record import Record
 from wye.kinds.sqlite.schema import ObjectChange, read_objects, read_shape
 from wye.kinds.sqlite.write import Writer
-from wye.merge.conflict import BOTH, NONE, Conflict, Decisions, Json, Resolution, Side
+from wye.merge.conflict import BOTH, NONE, Conflict, Decisions, Favouring, Json, Resolution, Side
 from wye.merge.refused import Refused
 from wye.merge.rows import Grain, MergedRows, Row, Table, Triple, merge_keyed, merge_multiset
 
@@ -155,6 +155,7 @@ class _Merge:
         concerned = {table.table for table in found.tables} | {change.name for change in wanted}
         self.record = Record(self.connection, self.cells, concerned)
         broken = self._violations(found)
+        whole = self._watch(found, ours)
         for change in wanted:
             if change.type == "table" and change.after is None:
                 self.record.keep(change.name)
@@ -163,7 +164,8 @@ class _Merge:
         self._define(wanted, _DROPS)
         self._define(wanted, _TABLES)
         for table in found.tables:
-            self._rows(table)
+            if whole.get(table.table) is not Side.OURS:
+                self._rows(table, whole.get(table.table))
         self._define(wanted, _REST)
         self._verify(wanted)
         self._sequences(found.sequences)
@@ -214,7 +216,31 @@ class _Merge:
 
     # ------------------------------------------------------------ rows
 
-    def _rows(self, found: TableChanges) -> None:
+    def _watch(self, found: SqliteChanges, ours: Mapping[tuple[str, str], str]) -> dict[str, Side]:
+        """Tables that only one side may change, and both have: whose each shall be. With theirs the fork's rows are
+        taken, and rows that only the target changed stay; "ours" stands for undecided too."""
+        whole: dict[str, Side] = {}
+        for table in found.tables:
+            was = found.watched.get(table.table) if self._rules(table.table).grain is Grain.TABLE else None
+            known = ("table", table.table) in ours
+            if was is None or not known or content(self.connection, table.table) == was:
+                continue
+            conflict = Conflict(
+                kind="table/table",
+                place=f"{self.place} {table.table}",
+                theirs={"rows": len(table.keyed) + len(table.loose)},
+                choices=BOTH,
+                detail="only one side may change this table (x-wye: merge: table); ours leaves it as it is in the"
+                " target, theirs takes the fork's rows, and rows that only the target changed stay",
+            )
+            chosen = self.decisions.of(conflict)
+            whole[table.table] = Side.OURS if chosen is None else chosen.side
+        return whole
+
+    def _rules(self, table: str) -> Rules:
+        return self.rules.get(table.lower(), Rules())
+
+    def _rows(self, found: TableChanges, side: Side | None) -> None:
         shape = read_shape(self.connection, "main", found.table)
         missing = set(found.columns) - set(shape.columns)
         if missing or shape.key != found.key:
@@ -222,26 +248,28 @@ class _Merge:
             if all(conflict.key != (found.table,) for conflict in self.refused):
                 self._refuse("schema", found.table, detail)
             return
-        rules = self.rules.get(found.table, Rules())
+        rules = self._rules(found.table)
+        decisions = self.decisions if side is None else Favouring(self.decisions, side)
         table = Table(
             place=f"{self.place} {found.table}",
             columns=found.columns,
             key=found.key,
-            grain=rules.grain,
+            grain=Grain.ROW if rules.grain is Grain.TABLE else rules.grain,
             delta=rules.delta,
         )
         writer = Writer(self.connection, self.cells, table, shape)
         triples = [
             Triple(base=before, ours=writer.read(after or before or ()), theirs=after) for before, after in found.keyed
         ]
-        merged = merge_keyed(table, triples, self.decisions)
-        loose = self._merge_loose(table, writer, found.loose)
+        merged = merge_keyed(table, triples, decisions)
+        loose = self._merge_loose(table, writer, found.loose, decisions)
         with self.record.watching(table, shape, merged.writes, loose.writes):
             self.refused += writer.carry_out(merged.writes, loose.writes)
         self.written += len(merged.writes) + len(loose.writes)
-        self.refused += self._table_conflicts(table, found, triples)
 
-    def _merge_loose(self, table: Table, writer: Writer, rows: tuple[tuple[Row, int, int], ...]) -> MergedRows:
+    def _merge_loose(
+        self, table: Table, writer: Writer, rows: tuple[tuple[Row, int, int], ...], decisions: Decisions
+    ) -> MergedRows:
         base = Counter({row: before for row, before, _ in rows})
         theirs = Counter({row: after for row, _, after in rows})
         ours = Counter({row: writer.count(row) for row, _, _ in rows})
@@ -249,16 +277,7 @@ class _Merge:
             due = [(row, after - before) for row, before, after in rows if ours[row] != after]
             theirs = Counter({row: max(0, ours[row] + change) for row, change in due})
             base = Counter({row: ours[row] for row, _ in due})
-        return merge_multiset(table, base, ours, theirs, self.decisions)
-
-    def _table_conflicts(self, table: Table, found: TableChanges, triples: list[Triple]) -> list[Conflict]:
-        """For Grain.TABLE only what the fork touched can be compared: a change elsewhere in the table is not seen."""
-        if table.grain is not Grain.TABLE:
-            return []
-        moved = sum(triple.ours != triple.base for triple in triples)
-        if not moved:
-            return []
-        return [Conflict(kind="table/table", place=table.place, ours=moved, theirs=len(found.keyed), choices=NONE)]
+        return merge_multiset(table, base, ours, theirs, decisions)
 
     # ------------------------------------------------------------ the rest
 

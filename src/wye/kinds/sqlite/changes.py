@@ -12,7 +12,7 @@ column's default is not mistaken for a change.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,8 @@ class Refusal:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqliteChanges:
     """`dropped`: a fingerprint of what the base had in each table that the fork dropped, or dropped columns of.
-    `sequences`: the fork's AUTOINCREMENT counters that moved. `pragmas`: (name, before, after)."""
+    `sequences`: the fork's AUTOINCREMENT counters that moved. `pragmas`: (name, before, after). `watched`: a
+    fingerprint of what the base had in each changed table that only one side may change."""
 
     objects: tuple[ObjectChange, ...] = ()
     tables: tuple[TableChanges, ...] = ()
@@ -71,17 +72,18 @@ class SqliteChanges:
     sequences: dict[str, int] = field(default_factory=dict)
     pragmas: tuple[tuple[str, int, int], ...] = ()
     refused: tuple[Refusal, ...] = ()
+    watched: dict[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.objects or self.tables or self.sequences or self.pragmas or self.refused)
 
 
-def changes(host: Host, base: Path, theirs: Path) -> SqliteChanges:
-    """Compares two private copies (`database.copy`). Raises DatabaseFailed if one is damaged or needs a collation or
-    function that only its application has."""
+def changes(host: Host, base: Path, theirs: Path, watched: Collection[str] = ()) -> SqliteChanges:
+    """Compares two private copies (`database.copy`). `watched`: tables, in lower case. Raises DatabaseFailed if one is
+    damaged or needs a collation or function that only its application has."""
     with opened(host, {"main": (base, "db"), "theirs": (theirs, "db")}) as connection:
         connection.execute("BEGIN")
-        found = _Comparison(connection).run()
+        found = _Comparison(connection, watched).run()
         connection.execute("ROLLBACK")
         return found
 
@@ -182,8 +184,9 @@ def page(table: TableChanges, offset: int, limit: int) -> list[Json]:
 class _Comparison:
     """Of "main" (the base, in a transaction that is rolled back) with "theirs"."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, watched: Collection[str]) -> None:
         self.connection = connection
+        self.watched = watched
         self.cells = Cells(encoding(connection))
         self.refused: list[Refusal] = []
 
@@ -201,6 +204,11 @@ class _Comparison:
             for change in objects
             if change.type == "table" and (change.after is None or change.lost_columns)
         }
+        watched = {
+            name: content(self.connection, name)
+            for kind, name in base
+            if kind == "table" and name.lower() in self.watched and name not in special
+        }
         self._give_base_theirs_shape(objects)
         tables = [
             found
@@ -217,6 +225,7 @@ class _Comparison:
             sequences=self._sequences(),
             pragmas=tuple(self._pragmas()),
             refused=tuple(self.refused),
+            watched={table.table: watched[table.table] for table in tables if table.table in watched},
         )
 
     def _special(self, names: set[tuple[str, str]]) -> set[str]:

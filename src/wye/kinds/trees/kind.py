@@ -28,7 +28,7 @@ from wye.kinds.sqlite.database import COMPANIONS
 from wye.kinds.trees import landing
 from wye.kinds.trees.landing import DatabaseApplications
 from wye.kinds.trees.planning import DatabasePlan, DatabasePlanner, as_files, read_databases, rules_of
-from wye.merge.conflict import Conflict, Decisions, Resolution, resolution_from_json
+from wye.merge.conflict import Conflict, Decisions, Resolution, resolutions_from_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class _Plan:
     databases: DatabasePlan
     rules: Mapping[str, Rules]
     resolutions: Mapping[str, Resolution]
+    settled: frozenset[str]
 
     @property
     def conflicts(self) -> list[Conflict]:
@@ -123,13 +124,15 @@ class Trees:
         *,
         back: bool = False,
     ) -> FilePlan:
-        given = {identity: resolution_from_json(value) for identity, value in resolutions.items()}
+        given = resolutions_from_json(resolutions)
         rules = rules_of(settings or {})
         with self._sides(base, ours, theirs) as (before, mine, other):
-            planner = DatabasePlanner(self._host, self._scratch, (before, mine, other), Decisions(given), rules)
+            rows, texts = Decisions(given), Decisions(given)
+            planner = DatabasePlanner(self._host, self._scratch, (before, mine, other), rows, rules)
             databases = planner.plan(paths, landing.read_journal(base.root) if back else {})
-            files = plan(self._host, before, mine, other, databases.rest, Decisions(given))
-        return _Plan(replace(files, writes=[*files.writes, *databases.writes]), databases, rules, given)
+            files = plan(self._host, before, mine, other, databases.rest, texts)
+        files = replace(files, writes=[*files.writes, *databases.writes])
+        return _Plan(files, databases, rules, given, frozenset(rows.settled | texts.settled))
 
     def apply(self, plan: FilePlan, theirs: Bytes, live: Bytes) -> FileApplication:
         if not isinstance(plan, _Plan):

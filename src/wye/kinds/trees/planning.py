@@ -11,13 +11,13 @@ Copies are made in a directory of their own that is gone afterwards, of one data
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from wye.errors import Unsupported, WyeError
+from wye.errors import BadRequest, Unsupported, WyeError
 from wye.host import Host
 from wye.interfaces import PathChange
 from wye.kinds.files.plan import PlannedWrite
@@ -97,12 +97,17 @@ def place_name(path: str) -> str:
 
 
 def rules_of(settings: Mapping[str, Any]) -> dict[str, Rules]:
-    """`x-wye: merge: {table: {orders: row}, delta: [orders.total]}`, by table."""
-    grain = {str(name): Grain(str(value)) for name, value in dict(settings.get("table", {})).items()}
+    """`x-wye: merge: {table: {orders: row}, delta: [orders.total]}`, by table in lower case, as SQLite takes names.
+
+    Raises BadRequest."""
+    try:
+        grain = {str(name).lower(): Grain(str(given)) for name, given in dict(settings.get("table") or {}).items()}
+    except ValueError as error:
+        raise BadRequest(f"x-wye: merge: table: {error}", hint="cell, row or table") from error
     delta: dict[str, frozenset[str]] = {}
-    for name in settings.get("delta", ()):
+    for name in settings.get("delta") or ():
         table, _, column = str(name).rpartition(".")
-        delta[table] = delta.get(table, frozenset()) | {column}
+        delta[table.lower()] = delta.get(table.lower(), frozenset()) | {column}
     return {
         table: Rules(grain=grain.get(table, Grain.CELL), delta=delta.get(table, frozenset()))
         for table in grain.keys() | delta.keys()
@@ -179,7 +184,8 @@ class DatabasePlanner:
             try:
                 path.encode()
                 if found is None:
-                    found = _compare(self._host, room, path, self._base, self._theirs)
+                    watched = {name for name, each in self._rules.items() if each.grain is Grain.TABLE}
+                    found = _compare(self._host, room, path, self._base, self._theirs, watched)
                 return self._try(room, path, place, found) if found else None
             except _UNREADABLE as error:
                 choices = frozenset({Chosen.OURS})
@@ -251,8 +257,10 @@ def _changed(paths: Sequence[PathChange], databases: Sequence[str]) -> list[str]
     return [path for path in databases if any(path + ending in written for ending in _CONTENT)]
 
 
-def _compare(host: Host, room: Path, path: str, base: Side, other: Side) -> SqliteChanges:
-    return changes(host, copy(host, base, path, room / "base"), copy(host, other, path, room / "other"))
+def _compare(
+    host: Host, room: Path, path: str, base: Side, other: Side, watched: Collection[str] = ()
+) -> SqliteChanges:
+    return changes(host, copy(host, base, path, room / "base"), copy(host, other, path, room / "other"), watched)
 
 
 @contextmanager

@@ -1,0 +1,74 @@
+"""Tables that only one side may change (`x-wye: merge: table: {audit: table}`), whichever rows.
+
+The base's content has a fingerprint in the changes. If the target's is another, under a lock that keeps writers out,
+both sides have changed the table: one conflict for all of it. The settings name tables as people write them, so here is
+also how such a name is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from wye.kinds.postgres.changes import DatabaseChanges, TableChanges
+from wye.kinds.postgres.replay import fingerprint
+from wye.kinds.postgres.session import Connection
+from wye.kinds.postgres.tables import read_tables
+from wye.merge.conflict import BOTH, Conflict, Decisions, Side
+from wye.merge.rows import Grain
+
+_PART = re.compile(r'"((?:[^"]|"")*)"|([^."]+)')
+
+
+def parts(name: str) -> tuple[str, ...]:
+    """The parts of a name, with or without quotes: 'billing."Order"' is ("billing", "Order")."""
+    return tuple(quoted.replace('""', '"') or plain for quoted, plain in _PART.findall(name))
+
+
+def full_name(name: str) -> tuple[str, ...]:
+    """A table's name with its schema, which is public if none is named."""
+    found = parts(name)
+    return found if len(found) > 1 else ("public", *found)
+
+
+def strictest(grain: Mapping[str, Grain], *names: str) -> Grain:
+    """What is asked for under any of a table's names."""
+    found = {grain.get(name, Grain.CELL) for name in names}
+    return next((each for each in (Grain.TABLE, Grain.ROW) if each in found), Grain.CELL)
+
+
+def watch(
+    connection: Connection, place: str, changes: DatabaseChanges, grain: Mapping[str, Grain], decisions: Decisions
+) -> dict[str, Side]:
+    """Locks and compares, ahead of any DDL. By the fork's name of a table that both changed: whose it shall be. With
+    theirs the fork's rows are taken, and rows that only the target changed stay; "ours" stands for undecided too."""
+    found: dict[str, Side] = {}
+    changed = {table.table: table for table in changes.tables}
+    for content in changes.contents:
+        theirs = changed.get(content.now)
+        if content.is_drop or theirs is None or strictest(grain, content.table, content.now) is not Grain.TABLE:
+            continue
+        relation = next(iter(read_tables(connection, [content.table]).values()), None)
+        if relation is None:
+            continue
+        connection.execute(f"lock table {relation.source} in share row exclusive mode")
+        known = set(content.columns) <= set(relation.stored)
+        rows, digest = fingerprint(connection, relation, content.columns) if known else (0, "")
+        if (rows, digest) == (content.rows, content.digest) and len(relation.stored) == len(content.columns):
+            continue
+        chosen = decisions.of(_both_changed(f"{place}/{content.table}", content.rows, rows, theirs))
+        found[content.now] = Side.OURS if chosen is None else chosen.side
+    return found
+
+
+def _both_changed(place: str, before: int, now: int, theirs: TableChanges) -> Conflict:
+    return Conflict(
+        kind="table/table",
+        place=place,
+        base={"rows": before},
+        ours={"rows": now},
+        theirs={"inserted": len(theirs.inserts), "updated": len(theirs.updates), "deleted": len(theirs.deletes)},
+        choices=BOTH,
+        detail="only one side may change this table (x-wye: merge: table); ours leaves it as it is in the target,"
+        " theirs takes the fork's rows, and rows that only the target changed stay",
+    )
