@@ -13,6 +13,6 @@ from wye.testing.running_daemon import LANE
 @pytest.fixture(scope="session")
 def test_root() -> Path:
     """The tests' own daemon root: pool, images, database. `bin/test --clean` removes it."""
-    root = Path(os.environ.get("WYE_TEST_ROOT", f"/var/lib/wye-tests{f'-{LANE}' if LANE else ''}"))
+    root = Path(os.environ.get("WYE_TEST_ROOT") or f"/var/lib/wye-tests{f'-{LANE}' if LANE else ''}")
     root.mkdir(parents=True, exist_ok=True)
     return root

@@ -120,15 +120,27 @@ def sweep(
     afterwards(client)
     client.collect()
     same_as(stage, before, "without any fault something is left behind")
+    die_at_each(stage, labels, prepare, verb, afterwards, before)
+
+
+def die_at_each(
+    stage: Stage,
+    labels: list[str],
+    prepare: Callable[[], None],
+    verb: Callable[[Client], object],
+    afterwards: Callable[[Client], None],
+    before: dict[str, int | list[str]],
+) -> None:
+    """The daemon that finds what is left of one death is the one that dies next: it dies only while it is armed."""
     tried = labels[::SHARE]
-    for label in tried:
-        client = stage.restart(f"kill:{label}")
+    client = stage.restart(f"kill:{tried[0]}")
+    for label, following in zip(tried, [*tried[1:], ""], strict=True):
         prepare()
         with stage.arm(), contextlib.suppress(WyeError):
             verb(client)
         died = stage.running.wait_for_death(10)
         assert died == -9, f"the daemon did not reach {label} a second time"
-        client = stage.start(f"record:{stage.labels}")
+        client = stage.start(f"kill:{following}" if following else f"record:{stage.labels}")
         afterwards(client)
         client.collect()
         same_as(stage, before, f"after dying at {label}")
@@ -185,16 +197,7 @@ def test_discard(stage: Stage) -> None:
     with stage.arm():
         verb(client)
     labels = list(dict.fromkeys(stage.labels.read_text().split()))
-    for label in labels[::SHARE]:
-        client = stage.restart(f"kill:{label}")
-        prepare_with_fork()
-        with stage.arm(), contextlib.suppress(WyeError):
-            verb(client)
-        assert stage.running.wait_for_death(10) == -9, f"the daemon did not reach {label} a second time"
-        client = stage.start(f"record:{stage.labels}")
-        afterwards(client)
-        client.collect()
-        same_as(stage, before, f"after dying at {label}")
+    die_at_each(stage, labels, prepare_with_fork, verb, afterwards, before)
 
 
 def test_up(stage: Stage) -> None:
@@ -210,32 +213,33 @@ def test_up(stage: Stage) -> None:
 
 
 def test_restore(stage: Stage) -> None:
-    revision = ""
+    revision, is_fresh = "", False
 
-    def prepare() -> None:
-        nonlocal revision
-        client = stage.running.client
+    def start_anew(client: Client) -> None:
+        """The snapshots of a longer history differ in number from round to round: each round starts from nothing."""
+        nonlocal revision, is_fresh
+        discard_if_there(client, "production")
+        client.collect()
         stage.up()
         client.exec("production", ["sh", "-c", "echo one > /data/file"], service="box")
         revision = client.snapshot("production", "one").revision
         client.exec("production", ["sh", "-c", "echo two > /data/file"], service="box")
+        is_fresh = True
+
+    def prepare() -> None:
+        if not is_fresh:
+            start_anew(stage.running.client)
+
+    def verb(client: Client) -> None:
+        nonlocal is_fresh
+        is_fresh = False
+        client.restore("production", revision)
 
     def afterwards(client: Client) -> None:
         found = client.exec("production", ["cat", "/data/file"], service="box")
         assert found.text in ("one\n", "two\n"), "either the one or the other, whole"
         client.restore("production", revision)
         assert client.exec("production", ["cat", "/data/file"], service="box").text == "one\n"
-        discard_if_there(client, "production")
-        client.collect()
-        prepare_baseline()
+        start_anew(client)
 
-    def prepare_baseline() -> None:
-        prepare()
-
-    # The snapshots of a longer history differ in number from round to round: each round starts from nothing.
-    def fresh() -> None:
-        discard_if_there(stage.running.client, "production")
-        stage.running.client.collect()
-        prepare()
-
-    sweep(stage, fresh, lambda client: client.restore("production", revision), afterwards)
+    sweep(stage, prepare, verb, afterwards)

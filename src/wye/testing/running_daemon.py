@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from wye.api.client import Client, connect
-from wye.errors import Unavailable
+from wye.errors import InvariantError, Unavailable
 from wye.host import Host
 
 # Tests that run side by side on one machine need a lane each: 0 to 4. It moves what daemons have of the machine's own.
@@ -58,6 +58,8 @@ class RunningDaemon:
             uplinks = f"{octets[0]}.{int(octets[1]) + 10 * LANE}.{octets[2]}"
             instance = instance[:5] + "wxyz"[LANE - 1]
             ports = (10000 + 2000 * LANE, 11999 + 2000 * LANE)
+        if not root.is_absolute():  # by their paths it knows which processes are its own
+            raise InvariantError(f"{str(root)!r} is no absolute path")
         self.root, self.run, self.log = root, root / "run", root / "log"
         self.socket = self.run / "wye.sock"
         self.command = tuple(command)
@@ -183,7 +185,7 @@ class RunningDaemon:
                 parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
             except OSError:
                 continue
-            if words[0].endswith(b"conmon") and any(str(self.run).encode() in word for word in words):
+            if words[0].endswith(b"conmon") and any(f"{self.run}/".encode() in word for word in words):
                 ours.add(int(path.name))
         grown = True
         while grown:

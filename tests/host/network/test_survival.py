@@ -136,7 +136,7 @@ def check_fork_works(machine: Machine, network: LinuxNetwork) -> None:
             talk(fork, server)
         with machine.connect(Path(names["web"]), "10.83.0.2", 5432) as inner, listener.accept()[0] as server:
             talk(inner, server)
-    assert machine.tries(Path(names["web"]), OUTSIDE, 7000) != REACHED
+    assert machine.tries(Path(names["web"]), OUTSIDE, 7000, timeout_s=0.05) != REACHED
 
 
 @pytest.mark.timeout(900)
