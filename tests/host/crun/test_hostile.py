@@ -131,7 +131,7 @@ def test_a_flood_of_words_is_bounded(place: Containers) -> None:
     assert sum(file.stat().st_size for file in directory.iterdir()) <= LOG_BYTES + (1 << 20)
     began = time.monotonic()
     assert [line.text for line in place.runtime.logs(ENVIRONMENT, "web", tail=2)] == ["0123456789abcdef", "012last"]
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 2
 
 
 def test_a_follower_goes_on_when_the_log_starts_anew(place: Containers) -> None:
