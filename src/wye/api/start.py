@@ -29,7 +29,7 @@ SYSTEMD = Path("/run/systemd/system")
 """Exists where systemd is the init."""
 
 _START_TIMEOUT_S = 20.0
-_STOP_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 10.0
 _POLL_S = 0.02
 _LOG_TAIL_LINES = 15
 
@@ -124,15 +124,16 @@ def uninstall(run: Path, *, discard_everything: bool) -> None:
         host.remove_tree("client:uninstall", UNIT)
         if SYSTEMD.is_dir():
             host.run("client:uninstall", ["systemctl", "daemon-reload"])
-    _stop(Address(path=str(run / SOCKET)))
+    stop(Address(path=str(run / SOCKET)))
     argv = [sys.executable, "-m", "wye.daemon.main", "--erase"]
     if discard_everything:
         argv.append("--discard-everything")
     host.run("client:uninstall", argv, timeout_s=None)
 
 
-def _stop(address: Address) -> None:
-    """By the process that listens there, as the kernel knows it."""
+def stop(address: Address) -> None:
+    """By the process that listens there, as the kernel knows it. One that is in the midst of something long, such as
+    making an image, is killed: whatever a daemon was doing when it was killed, the next one knows how to end."""
     try:
         with open_socket(address) as opened:
             pid, _, _ = struct.unpack("3i", opened.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
@@ -140,11 +141,13 @@ def _stop(address: Address) -> None:
     except (NotListening, ProcessLookupError):
         return
     try:
-        signal.pidfd_send_signal(ended, signal.SIGTERM)
         poll = select.poll()
         poll.register(ended, select.POLLIN)
-        if not poll.poll(_STOP_TIMEOUT_S * 1000):
-            raise Unavailable(f"the daemon (process {pid}) does not end", hint="see its log, then try again")
+        for request in (signal.SIGTERM, signal.SIGKILL):
+            signal.pidfd_send_signal(ended, request)
+            if poll.poll(_STOP_TIMEOUT_S * 1000):
+                return
+        raise Unavailable(f"the daemon (process {pid}) does not end", hint="see the kernel's log: dmesg")
     finally:
         os.close(ended)
 

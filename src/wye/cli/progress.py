@@ -82,10 +82,12 @@ class Watch:
 
     def _draw(self, display: Progress, key: _Key, progress: wire.Progress) -> None:
         if key not in self._tasks:
+            # What comes after it has ended it, as far as it can be told; it goes on if it is heard of again.
+            for number, old in enumerate(reversed(self._tasks.values())):
+                display.update(old, total=1, completed=1, amount="", visible=number < _SHOWN - 1)
             self._tasks[key] = display.add_task(title(progress), total=None, amount="")
-            for old in list(self._tasks.values())[:-_SHOWN]:
-                display.update(old, visible=False)
-        display.update(self._tasks[key], total=progress.total, completed=progress.done or 0, amount=amount(progress))
+        task, done = self._tasks[key], progress.done or 0
+        display.update(task, total=progress.total, completed=done, amount=amount(progress), visible=True)
 
 
 def describe(progress: wire.Progress) -> str:
@@ -116,7 +118,7 @@ def _display() -> Progress:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
     return Progress(
-        SpinnerColumn(),
+        SpinnerColumn(finished_text="·"),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TextColumn("{task.fields[amount]}", markup=False),
