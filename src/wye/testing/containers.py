@@ -118,7 +118,8 @@ class Containers:
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
         groups = [group for group in Path("/sys/fs/cgroup").glob("*/wye/*/*") if str(ENVIRONMENT) in group.name]
         groups += Path("/sys/fs/cgroup").glob(f"wye/*/{ENVIRONMENT}*")
-        state = [*(self.directory / "run").glob("containers/*"), *(self.directory / "run").glob("crun/*")]
+        # Newer versions of crun keep compiled system-call filters beside the state, in .cache.
+        state = [*(self.directory / "run").glob("containers/*"), *(self.directory / "run").glob("crun/[!.]*")]
         below = [mount for mount in mounts if mount.startswith(f"{self.directory / 'run'}/")]
         return [*below, *map(str, groups), *map(str, state), *map(str, self.processes())]
 
