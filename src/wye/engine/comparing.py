@@ -72,7 +72,7 @@ def settle(engine: Engine, environment: Environment) -> None:
     spec = records.spec_of(engine, environment)
     for store in servers.find_stores(engine, engine.volumes.environment_path(environment.id), spec):
         if is_live(engine, environment, store):
-            store.kind.settle(servers.live(engine, environment, store))
+            store.kind.settle(servers.live_if_asked(engine, environment, store))
 
 
 def at_revision(engine: Engine, environment: Environment, revision: str) -> Side:

@@ -10,8 +10,10 @@ import contextlib
 import os
 import socket as sockets
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from wye.engine import apply, plan
@@ -64,12 +66,20 @@ def _owner(spec: Spec, volume: str) -> Service | None:
 
 
 class RunningEndpoint:
-    """Satisfies `interfaces.Endpoint`."""
+    """Satisfies `interfaces.Endpoint`. `started`: called ahead of each use; returns once the server can be used, and
+    raises what kept it from starting."""
 
     def __init__(
-        self, engine: Engine, container_id: str, env: Mapping[str, str], argv: Sequence[str], root: Path
+        self,
+        engine: Engine,
+        container_id: str,
+        env: Mapping[str, str],
+        argv: Sequence[str],
+        root: Path,
+        started: Callable[[], object] = lambda: None,
     ) -> None:
         self._engine, self._container_id = engine, container_id
+        self._started = started
         self.env = env
         self.argv = argv
         self.root = root
@@ -77,6 +87,7 @@ class RunningEndpoint:
     @contextlib.contextmanager
     def socket(self, path: str) -> Iterator[Path]:
         """A link of ours to a descriptor of theirs: nothing on the way can be exchanged by the container."""
+        self._started()
         opened = self._engine.runtime.open_socket(self._container_id, path)
         try:
             with tempfile.TemporaryDirectory(prefix="wye-socket-") as directory:
@@ -87,17 +98,30 @@ class RunningEndpoint:
             os.close(opened)
 
     def dial(self, port: int) -> sockets.socket:
+        self._started()
         return self._engine.runtime.dial(self._container_id, port)
 
 
 def live(engine: Engine, environment: Environment, store: Store, *, timeout_s: float = _READY_S) -> Endpoint:
     """The environment's own server. Raises Unavailable if it does not answer."""
+    endpoint = _own(engine, environment, store)
+    store.kind.await_ready(endpoint, timeout_s)
+    return endpoint
+
+
+def live_if_asked(engine: Engine, environment: Environment, store: Store) -> Endpoint:
+    """The same for one who perhaps asks it nothing: only who does waits for it."""
+    awaited = cache(lambda: live(engine, environment, store))
+    return _own(engine, environment, store, awaited)
+
+
+def _own(
+    engine: Engine, environment: Environment, store: Store, started: Callable[[], object] = lambda: None
+) -> RunningEndpoint:
     identity = apply.container_id(environment, str(store.service.name))
     env = {**environment.images[str(store.service.name)].config.environment, **store.service.environment}
     root = engine.volumes.environment_path(environment.id) / "volumes" / store.volume
-    endpoint = RunningEndpoint(engine, identity, env, store.service.command or (), root)
-    store.kind.await_ready(endpoint, timeout_s)
-    return endpoint
+    return RunningEndpoint(engine, identity, env, store.service.command or (), root, started)
 
 
 @contextlib.contextmanager
@@ -139,7 +163,9 @@ def throwaway(
     durable: bool = False,
 ) -> Iterator[Throwaway]:
     """A server over a copy of `snapshot`, gone with all its bytes afterwards. `durable`: somebody keeps a snapshot of
-    them, so what the server writes must reach the disk in order."""
+    them, so what the server writes must reach the disk in order.
+
+    It starts while the caller goes on: who first asks it something waits for it, and learns if it did not start."""
     name = str(store.service.name)
     temporary = replace(environment, id=new_environment_id(), images=dict(images), addresses={}, ports={})
     engine.host.at("throwaway:volumes")
@@ -157,11 +183,18 @@ def throwaway(
             durable=False,
             hostname="throwaway",
         )
+        rootfs = engine.images.rootfs(images[name])
         engine.host.at("throwaway:start")
-        engine.runtime.start(wanted, root, engine.images.rootfs(images[name]))
-        endpoint = RunningEndpoint(engine, identity, wanted.env, argv, volume)
-        store.kind.await_ready(endpoint, _READY_S)
-        yield Throwaway(endpoint, temporary)
+
+        def start() -> None:
+            engine.runtime.start(wanted, root, rootfs)
+            store.kind.await_ready(RunningEndpoint(engine, identity, wanted.env, argv, volume), _READY_S)
+
+        # Nothing is taken away before this thread has ended.
+        with ThreadPoolExecutor(1, thread_name_prefix="throwaway") as starter:
+            started = starter.submit(start)
+            yield Throwaway(RunningEndpoint(engine, identity, wanted.env, argv, volume, started.result), temporary)
+            started.result()
     finally:
         engine.runtime.delete(identity)
         engine.runtime.delete_logs(temporary.id)

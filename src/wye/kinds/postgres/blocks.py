@@ -65,6 +65,10 @@ class ChangedBlocks:
         """Whether a file differs at all, if only in length."""
         return file in self.relations
 
+    def has_database(self, oid: int) -> bool:
+        """Whether any file of a database differs."""
+        return any(file.startswith(f"base/{oid}/") for file in self.relations)
+
 
 def changed_blocks(
     changes: Iterable[PathChange], data: str, *, block_bytes: int = 8192, segment_blocks: int = 131072

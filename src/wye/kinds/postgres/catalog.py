@@ -5,20 +5,24 @@ objects, on every cluster of one version. Oids, statistics and physical layout a
 are left out (the extension stands for them), and so is the log that wye keeps in a fork.
 
 DDL is replayed from a log, but the log is not trusted: what is right after a merge is decided by `merge_schemas` and
-compared with this dictionary.
+compared with this dictionary. Most forks change no schema at all, and that is known without reading it: from which
+rows of the catalog's changed files there are.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from wye.kinds.postgres.blocks import ChangedBlocks
 from wye.kinds.postgres.session import LOG_SCHEMA, Connection, fetch
 
 Schema = dict[str, str]
 """From "<kind> <name>" to the definition."""
+Paths = Mapping[str, str]
+"""From the name of a catalog to its file."""
 
 # `pg_attver` among a column's options is stamped by the server with the log position of its last DDL: another one on
 # every cluster, so it says nothing about the schema. Not every build writes it.
@@ -151,22 +155,43 @@ _QUERY = " union all ".join(
     for name in _COUNTED
 )
 
-_CATALOGS = (
+CATALOGS = (
     "pg_aggregate", "pg_attrdef", "pg_attribute", "pg_class", "pg_collation", "pg_constraint", "pg_default_acl",
     "pg_depend", "pg_description", "pg_enum", "pg_extension", "pg_index", "pg_inherits", "pg_namespace",
     "pg_operator", "pg_partitioned_table", "pg_policy", "pg_proc", "pg_publication", "pg_publication_rel", "pg_range",
     "pg_rewrite", "pg_seclabel", "pg_sequence", "pg_statistic_ext", "pg_trigger", "pg_type", *_COUNTED,
 )  # fmt: skip
-_VERSIONS = " union all ".join(
-    f"select '{name}', count(*), sum(hashtextextended(xmin::text || ctid::text, 0))::text from {name}"
-    for name in _CATALOGS
-)
 
 
-def read_versions(connection: Connection) -> list[tuple[Any, ...]]:
-    """Which versions of which catalog rows there are. Where base and fork agree, no DDL is in effect in the fork, and
-    reading the two schemas can be spared: a fork starts with its base's catalog, row by row and address by address."""
-    return fetch(connection, _VERSIONS)
+def read_paths(connection: Connection) -> Paths:
+    sql = "select relname, pg_relation_filepath(oid) from pg_class where relkind = 'r' and relnamespace = 11"
+    return dict(fetch(connection, sql))
+
+
+def changed_catalogs(base: Paths, fork: Paths, blocks: ChangedBlocks, catalogs: Collection[str]) -> dict[str, int]:
+    """Those of `catalogs` that may differ, each with the block from which on they may. A file that does not differ
+    holds what it held; one that does says only that somebody must look: also hints and statistics are written to it."""
+    found = {}
+    for name in catalogs:
+        if base.get(name) != fork.get(name):
+            found[name] = 0
+        elif blocks.touched(fork.get(name)):
+            ranges = blocks.of(fork[name])
+            # A tail that was cut off is in no range, and lies behind every block that is left.
+            found[name] = ranges.spans[0][0] if ranges else 0
+    return found
+
+
+def read_versions(connection: Connection, catalogs: Mapping[str, int]) -> list[tuple[Any, ...]]:
+    """Which versions of which rows there are in `catalogs`, from a block on. Where base and fork agree, no DDL is in
+    effect in the fork, and reading the two schemas can be spared: a fork starts with its base's catalog, row by row
+    and address by address."""
+    parts = [
+        f"select '{name}', count(*), sum(hashtextextended(xmin::text || ctid::text, 0))::text from {name}"
+        f" where ctid >= '({block},0)'"
+        for name, block in catalogs.items()
+    ]
+    return fetch(connection, " union all ".join(parts)) if parts else []
 
 
 def read_schema(connection: Connection) -> Schema:

@@ -39,10 +39,19 @@ FENCE: Mapping[str, str] = {
 }
 """For every throwaway server. Not for a fork's own, which runs as its compose file says."""
 
-THROWAWAY: Mapping[str, str] = {**FENCE, "fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+THROWAWAY: Mapping[str, str] = {
+    **FENCE,
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "wal_init_zero": "off",
+    "wal_recycle": "off",
+}
 """For a server whose bytes nobody keeps: the base while it is read, the rehearsal."""
 
 _LEFT_BY_A_SERVER = ("postmaster.pid", "postmaster.opts", "standby.signal", "recovery.signal", "backup_label.old")
+_STATUS = 7
+"""The line of the pid file, from 0, that says what the server is doing."""
 _DEPTH = 2
 _MOST_FOLDERS = 16
 
@@ -97,6 +106,15 @@ def clean(host: Host, data: Path) -> None:
                 raise host.failure("postgres:clean", f"remove {name}", error) from error
     finally:
         os.close(descriptor)
+
+
+def is_starting(host: Host, data: Path) -> bool:
+    """Whether a server says in its pid file that it does not take connections yet."""
+    try:
+        lines = host.read_beneath(data, "postmaster.pid", limit_bytes=4096).splitlines()
+    except OSError:
+        return False
+    return len(lines) > _STATUS and lines[_STATUS].strip() == b"starting"
 
 
 def refuse_tablespaces(host: Host, data: Path) -> None:

@@ -2,34 +2,47 @@
 lost.
 
 No event trigger reports roles, databases, server settings or large objects, and none of them is merged (yet). If a
-fork changed one, its merge is refused by name.
+fork changed one, its merge is refused by name. Only catalogs whose files differ are read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from wye.kinds.postgres.blocks import ChangedBlocks
+from wye.kinds.postgres.catalog import changed_catalogs, read_paths
 from wye.kinds.postgres.refuse import refusal
-from wye.kinds.postgres.session import Connection, fetch, value
+from wye.kinds.postgres.session import Connection, fetch
 from wye.merge.conflict import Conflict
 
 _SHARED = {
-    "roles": """
+    "roles": (("pg_authid", "pg_auth_members"), """
         select rolname, concat_ws(' ', rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication,
             rolbypassrls, rolconnlimit, rolpassword, rolvaliduntil,
-            (select string_agg(g.rolname || m.admin_option::text, ',' order by g.rolname)
-                from pg_auth_members m join pg_authid g on g.oid = m.roleid where m.member = a.oid))
-        from pg_authid a""",
-    "databases": """
-        select datname, (to_jsonb(d) - 'oid' - 'datname' - 'datfrozenxid' - 'datminmxid' - 'datcollversion')::text
-        from pg_database d""",
-    "role-settings": """
+            (select string_agg((to_jsonb(m) - 'oid' - 'member')::text, ',' order by m.roleid, m.grantor)
+                from pg_auth_members m where m.member = a.oid))
+        from pg_authid a"""),
+    "databases": (("pg_database",), """
+        select datname, (to_jsonb(d) - 'oid' - 'datname' - 'datfrozenxid' - 'datminmxid' - 'datcollversion'
+            - 'dathasloginevt')::text
+        from pg_database d"""),
+    "parameter-rights": (("pg_parameter_acl",), "select parname, array_to_string(paracl, ',') from pg_parameter_acl"),
+    "role-settings": (("pg_db_role_setting",), """
         select concat_ws('/', datname, rolname), array_to_string(setconfig, ';') from pg_db_role_setting
-        left join pg_database d on d.oid = setdatabase left join pg_authid r on r.oid = setrole""",
-    "tablespaces": "select spcname, (to_jsonb(t) - 'oid')::text from pg_tablespace t",
-    "subscriptions": "select subname, (to_jsonb(s) - 'oid')::text from pg_subscription s",
-    "security-labels": "select concat_ws('/', objoid, classoid, provider), label from pg_shseclabel",
-    "shared-comments": "select concat_ws('/', objoid, classoid), description from pg_shdescription",
-}
+        left join pg_database d on d.oid = setdatabase left join pg_authid r on r.oid = setrole"""),
+    "tablespaces": (("pg_tablespace",), "select spcname, (to_jsonb(t) - 'oid')::text from pg_tablespace t"),
+    "subscriptions": (("pg_subscription",), "select subname, (to_jsonb(s) - 'oid')::text from pg_subscription s"),
+    "security-labels": (
+        ("pg_shseclabel",), "select concat_ws('/', objoid, classoid, provider), label from pg_shseclabel"
+    ),
+    "shared-comments": (
+        ("pg_shdescription",), "select concat_ws('/', objoid, classoid), description from pg_shdescription"
+    ),
+}  # fmt: skip
+"""By kind: the catalogs that a query reads, and the query. `dathasloginevt` only says that somebody has to look for
+event triggers, which are compared themselves."""
+UNSEEN_CATALOGS = ("pg_event_trigger", "pg_largeobject", "pg_largeobject_metadata")
+"""Of a database: no event trigger reports a change of them."""
 _EVENT_TRIGGERS = (
     "select evtname, concat_ws(' ', evtevent, evtfoid::regproc, evtenabled, evttags) from pg_event_trigger"
 )
@@ -41,8 +54,11 @@ _LARGE_OBJECTS = """
 def cluster_changes(base: Connection, fork: Connection, blocks: ChangedBlocks) -> list[Conflict]:
     """Refusals for what the fork changed of the cluster as a whole. Any database's connection will do."""
     found = [refusal("server-settings", "postgres", f"{name} was changed in the fork") for name in blocks.configuration]
-    for kind, sql in _SHARED.items():
-        found += _compare(kind, "postgres", base, fork, sql)
+    shared = [name for names, _ in _SHARED.values() for name in names]
+    touched = changed_catalogs(read_paths(base), read_paths(fork), blocks, shared)
+    for kind, (catalogs, sql) in _SHARED.items():
+        if not touched.keys().isdisjoint(catalogs):
+            found += _compare(kind, "postgres", base, fork, sql)
     found += [
         refusal(
             "prepared-transactions", f"postgres/{database}", f"{gid} is prepared in the fork; commit or roll it back"
@@ -52,14 +68,13 @@ def cluster_changes(base: Connection, fork: Connection, blocks: ChangedBlocks) -
     return found
 
 
-def database_changes(database: str, base: Connection, fork: Connection, blocks: ChangedBlocks) -> list[Conflict]:
-    """Refusals for what no event trigger sees in one database."""
+def database_changes(database: str, base: Connection, fork: Connection, touched: Collection[str]) -> list[Conflict]:
+    """Refusals for what no event trigger sees in one database. `touched`: its catalogs that may differ."""
     place = f"postgres/{database}"
-    found = _compare("event-triggers", place, base, fork, _EVENT_TRIGGERS)
-    files = [
-        value(fork, f"select pg_relation_filepath('{name}')") for name in ("pg_largeobject", "pg_largeobject_metadata")
-    ]
-    if any(blocks.touched(file) for file in files):
+    found = []
+    if "pg_event_trigger" in touched:
+        found += _compare("event-triggers", place, base, fork, _EVENT_TRIGGERS)
+    if not {"pg_largeobject", "pg_largeobject_metadata"}.isdisjoint(touched):
         found += _compare("large-objects", place, base, fork, _LARGE_OBJECTS)
     return found
 

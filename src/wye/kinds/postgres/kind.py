@@ -20,7 +20,7 @@ from wye.errors import BadRequest, InvariantError, NotFound, Unavailable
 from wye.interfaces import Applied, Changes, Endpoint, PathChange, Terms
 from wye.kinds.postgres import apply as merging
 from wye.kinds.postgres.changes import DatabaseChanges, page, stat, to_json
-from wye.kinds.postgres.cluster import FENCE, THROWAWAY, find_data, refuse_tablespaces
+from wye.kinds.postgres.cluster import FENCE, THROWAWAY, find_data, is_starting, refuse_tablespaces
 from wye.kinds.postgres.patient import PatientConnection
 from wye.kinds.postgres.plan import read_changes
 from wye.kinds.postgres.prepare import MAINTENANCE, prepare
@@ -106,8 +106,12 @@ class PostgresKind(PostgresVolume):
 
     def await_ready(self, server: Endpoint, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
+        data = find_data(self._host, server.root)
         while True:
             try:
+                if data is not None and is_starting(self._host, server.root / data):
+                    # It would turn a connection away, and take longer to start for having made a process for it.
+                    raise Unavailable("it is starting")
                 EndpointServer(server).connect(MAINTENANCE).close()
                 return
             except (Unavailable, NotFound) as error:
@@ -232,6 +236,7 @@ def _options(terms: Terms, changes: DatabaseChanges) -> merging.Options:
     return merging.Options(
         grain={name: grains.get(full_name(name), Grain.CELL) for name in names},
         delta=delta,
-        checks=tuple(terms.settings.get("sql_checks", ())),
+        checks=tuple(sql for sql, _ in terms.settings.get("sql_checks", ())),
+        check_limits_s=dict(terms.settings.get("sql_checks", ())),
         dry_run=terms.dry_run,
     )

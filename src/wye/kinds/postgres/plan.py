@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import psycopg
 
@@ -24,27 +25,39 @@ from wye.errors import Unavailable
 from wye.host import Host
 from wye.interfaces import PathChange
 from wye.kinds.postgres.blocks import ChangedBlocks, Ranges, changed_blocks
-from wye.kinds.postgres.catalog import Schema, difference, read_schema, read_versions
+from wye.kinds.postgres.catalog import (
+    CATALOGS,
+    Schema,
+    changed_catalogs,
+    difference,
+    read_paths,
+    read_schema,
+    read_versions,
+)
 from wye.kinds.postgres.changes import Content, DatabaseChanges, SequenceChange, TableChanges
 from wye.kinds.postgres.cluster import Server
 from wye.kinds.postgres.ddl import Statement, last_statement, read_statements
-from wye.kinds.postgres.guards import cluster_changes, database_changes
-from wye.kinds.postgres.prepare import MAINTENANCE, list_databases, opened
+from wye.kinds.postgres.guards import UNSEEN_CATALOGS, cluster_changes, database_changes
+from wye.kinds.postgres.prepare import MAINTENANCE, TEMPLATE, list_databases, opened
 from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.replay import expand, fingerprint, replay, split
 from wye.kinds.postgres.rows import Source, count_equal, differing_rows, pair
-from wye.kinds.postgres.session import LOG_SCHEMA, Connection, fetch, value
+from wye.kinds.postgres.session import LOG_SCHEMA, Connection, fetch
 from wye.kinds.postgres.tables import Relation, read_tables, table_names
 from wye.merge.conflict import Conflict
 from wye.merge.refused import Refused
 from wye.merge.rows import Row
 
 _LOCK_TIMEOUT = "3s"
+T = TypeVar("T")
 
-_SEQUENCES = f"""select format('%I.%I', schemaname, sequencename), last_value, increment_by
-from pg_sequences where schemaname <> '{LOG_SCHEMA}'"""
-_VIEWS = """select format('%I.%I', n.nspname, c.relname), pg_relation_filepath(c.oid)
-from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'm' and c.relispopulated order by 1"""
+_DATABASES = "select datname, oid::int8 from pg_database where datallowconn"
+_SEQUENCES_AND_VIEWS = f"""
+select 'sequence', format('%I.%I', schemaname, sequencename), last_value, increment_by, null::text
+from pg_sequences where schemaname <> '{LOG_SCHEMA}'
+union all select 'view', format('%I.%I', n.nspname, c.relname), null, null, pg_relation_filepath(c.oid)
+from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'm' and c.relispopulated
+order by 1, 2"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +70,11 @@ class _Side:
     base: Connection
     fork: Connection
     blocks: ChangedBlocks
+
+    def both(self, read: Callable[[Connection], T]) -> tuple[T, T]:
+        """What it answers for the base and for the fork, asked at the same time."""
+        before, after = self.executor.map(read, (self.base, self.fork))
+        return before, after
 
     @property
     def place(self) -> str:
@@ -85,22 +103,29 @@ def read_changes(
     """
     with contextlib.ExitStack() as stack:
         executor = stack.enter_context(ThreadPoolExecutor(2))
-        maintenance = stack.enter_context(opened(fork, MAINTENANCE))
-        there = list_databases(maintenance)
-        chosen = [name for name in there if databases is None or name in databases]
-        views = {name: stack.enter_context(_view(fork, name)) for name in chosen}
-        host.at("postgres:diff:checkpoint")
-        maintenance.execute("checkpoint")
-        blocks = _read_blocks(maintenance, freeze(), data)
-        base_maintenance = stack.enter_context(opened(base, MAINTENANCE))
-        refused = cluster_changes(base_maintenance, maintenance, blocks)
+        views = {MAINTENANCE: stack.enter_context(opened(fork, MAINTENANCE))}
+        maintenance = views[MAINTENANCE]
+        oids = {name: oid for name, oid in fetch(maintenance, _DATABASES) if databases is None or name in databases}
+        for name in sorted(oids.keys() - {TEMPLATE}):
+            if name != MAINTENANCE:
+                views[name] = stack.enter_context(opened(fork, name))
+            _fix_instant(views[name], name)
+        blocks = _freeze(host, maintenance, freeze, data)
+        if TEMPLATE in oids and blocks.has_database(oids[TEMPLATE]):
+            # Hardly anybody ever changes it: it is looked at only if somebody did, and then everything once more.
+            views[TEMPLATE] = stack.enter_context(opened(fork, TEMPLATE))
+            _fix_instant(views[TEMPLATE], TEMPLATE)
+            blocks = _freeze(host, maintenance, freeze, data)
+        bases = {MAINTENANCE: stack.enter_context(opened(base, MAINTENANCE))}
+        refused = cluster_changes(bases[MAINTENANCE], maintenance, blocks)
         found = []
-        for name in sorted(set(list_databases(base_maintenance)) & views.keys()):
-            if not _is_touched(views[name], blocks):
+        for name in sorted(set(list_databases(bases[MAINTENANCE])) & oids.keys()):
+            if not blocks.has_database(oids[name]):
                 continue
             host.at("postgres:diff:database")
-            with opened(base, name) as connection:
-                side = _Side(host, executor, name, connection, views[name], blocks)
+            with contextlib.ExitStack() as own:
+                before = bases.get(name) or own.enter_context(opened(base, name))
+                side = _Side(host, executor, name, before, views[name], blocks)
                 changes, refusals = _read_database(side, watched or _nobody)
             refused += refusals
             if changes:
@@ -110,31 +135,30 @@ def read_changes(
     return found
 
 
-@contextlib.contextmanager
-def _view(server: Server, database: str) -> Iterator[Connection]:
-    """A connection whose transaction sees one instant, with the tables held against what that would not cover."""
-    with opened(server, database) as connection:
-        tables = table_names(connection)
-        connection.execute("begin isolation level repeatable read read only")
-        connection.execute(f"set local lock_timeout = '{_LOCK_TIMEOUT}'")
-        try:
-            if tables:
-                connection.execute(f"lock table {', '.join(tables)} in access share mode")
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.UndefinedTable) as error:
-            raise Unavailable(f"the fork's database {database} is being altered: {error}") from error
-        value(connection, "select 1")
-        yield connection
+def _fix_instant(connection: Connection, database: str) -> None:
+    """Begins a transaction that sees one instant, with the tables held against what that would not cover."""
+    tables = table_names(connection)
+    lock = f"lock table {', '.join(tables)} in access share mode;" if tables else ""
+    try:
+        # One message; its last statement is what fixes the instant, when the locks are held.
+        connection.execute(
+            "begin isolation level repeatable read read only;"
+            f"set local lock_timeout = '{_LOCK_TIMEOUT}'; {lock} select 1"
+        )
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.UndefinedTable) as error:
+        raise Unavailable(f"the fork's database {database} is being altered: {error}") from error
 
 
-def _read_blocks(connection: Connection, changes: Iterable[PathChange], data: str) -> ChangedBlocks:
-    block = int(value(connection, "select setting from pg_settings where name = 'block_size'"))
-    segment = int(value(connection, "select setting from pg_settings where name = 'segment_size'"))
-    return changed_blocks(changes, data, block_bytes=block, segment_blocks=segment)
-
-
-def _is_touched(connection: Connection, blocks: ChangedBlocks) -> bool:
-    oid = value(connection, "select oid from pg_database where datname = current_database()")
-    return any(file.startswith(f"base/{oid}/") for file in blocks.relations)
+def _freeze(host: Host, connection: Connection, freeze: Callable[[], Iterable[PathChange]], data: str) -> ChangedBlocks:
+    """What differs between base and fork, once all that the fork's server has in memory is in its files."""
+    host.at("postgres:diff:checkpoint")
+    connection.execute("checkpoint")
+    changes = freeze()
+    [(block, segment)] = fetch(
+        connection,
+        "select current_setting('block_size')::int8, setting::int8 from pg_settings where name = 'segment_size'",
+    )
+    return changed_blocks(changes, data, block_bytes=int(block), segment_blocks=int(segment))
 
 
 def _nobody(_: str) -> bool:
@@ -142,13 +166,13 @@ def _nobody(_: str) -> bool:
 
 
 def _read_database(side: _Side, watched: Callable[[str], bool]) -> tuple[DatabaseChanges, list[Conflict]]:
-    refused = database_changes(side.database, side.base, side.fork, side.blocks)
-    base, theirs, statements, opaque = _read_schemas(side)
+    catalogs = changed_catalogs(*side.both(read_paths), side.blocks, (*CATALOGS, *UNSEEN_CATALOGS))
+    refused = database_changes(side.database, side.base, side.fork, catalogs)
+    base, theirs, statements, opaque = _read_schemas(side, catalogs)
     refused += opaque
     expand(side.host, side.base, statements)
     with side.base.transaction(force_rollback=True):
-        old = read_tables(side.base)
-        new = read_tables(side.fork)
+        old, new = side.both(read_tables)
         contents = _contents(side, old, new, watched)
         ddl_first = True
         reached = old
@@ -160,26 +184,28 @@ def _read_database(side: _Side, watched: Callable[[str], bool]) -> tuple[Databas
             return DatabaseChanges(database=side.database), refused
         tables = _read_tables(side, old, reached, new)
         changed = base != theirs
+        sequences, views = _sequences_and_views(side)
         return DatabaseChanges(
             database=side.database,
             ddl=tuple(statements) if changed else (),
             ddl_first=ddl_first,
             tables=tuple(tables),
-            sequences=tuple(_sequences(side)),
-            views=tuple(_views(side)),
+            sequences=tuple(sequences),
+            views=tuple(views),
             contents=tuple(contents),
             base=base if changed else {},
             theirs=theirs if changed else {},
         ), []
 
 
-def _read_schemas(side: _Side) -> tuple[Schema, Schema, list[Statement], list[Conflict]]:
-    """Base's schema, the fork's, the statements between them, refusals. All empty if no DDL is in effect."""
-    sides = (side.base, side.fork)
-    before, after = side.executor.map(read_versions, sides)
+def _read_schemas(side: _Side, catalogs: Mapping[str, int]) -> tuple[Schema, Schema, list[Statement], list[Conflict]]:
+    """Base's schema, the fork's, the statements between them, refusals. All empty if no DDL is in effect. `catalogs`
+    as `changed_catalogs` has them."""
+    logged = {name: block for name, block in catalogs.items() if name in CATALOGS}
+    before, after = side.both(lambda connection: read_versions(connection, logged))
     if before == after:
         return {}, {}, [], []
-    base, theirs = side.executor.map(read_schema, sides)
+    base, theirs = side.both(read_schema)
     # A base of later than the fork's making has the beginning of the same log.
     statements, opaque = read_statements(side.fork, side.database, since=last_statement(side.base))
     return base, theirs, statements, opaque
@@ -286,15 +312,15 @@ def _table_changes(
     )
 
 
-def _sequences(side: _Side) -> Iterator[SequenceChange]:
-    before = {name: at for name, at, _ in fetch(side.base, _SEQUENCES)}
-    for name, at, increment in fetch(side.fork, _SEQUENCES):
-        if at is not None and before.get(name) != at:
-            yield SequenceChange(name=name, value=at, increment=increment)
-
-
-def _views(side: _Side) -> Iterator[str]:
-    before = dict(fetch(side.base, _VIEWS))
-    for name, file in fetch(side.fork, _VIEWS):
-        if before.get(name) != file or side.blocks.touched(file):
-            yield name
+def _sequences_and_views(side: _Side) -> tuple[list[SequenceChange], list[str]]:
+    """Sequences that moved on, and materialized views that were filled anew."""
+    base, fork = side.both(lambda connection: fetch(connection, _SEQUENCES_AND_VIEWS))
+    before = {(kind, name): (at, file) for kind, name, at, _, file in base}
+    sequences, views = [], []
+    for kind, name, at, increment, file in fork:
+        was, held = before.get((kind, name), (None, None))
+        if kind == "sequence" and at is not None and was != at:
+            sequences.append(SequenceChange(name=name, value=at, increment=increment))
+        if kind == "view" and (held != file or side.blocks.touched(file)):
+            views.append(name)
+    return sequences, views

@@ -39,9 +39,11 @@ _SETTINGS = {
     "default_transaction_deferrable": "off",
     "check_function_bodies": "off",
     "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
     "statement_timeout": "0",
     "lock_timeout": "0",
     "client_min_messages": "error",
+    "jit": "off",
 }
 
 
@@ -49,7 +51,8 @@ def begin_session(connection: Connection) -> Connection:
     """Makes a fresh superuser connection fit for this room. Returns it."""
     connection.autocommit = True
     pairs = ", ".join(f"set_config({literal(name)}, {literal(value)}, false)" for name, value in _SETTINGS.items())
-    connection.execute(f"select {pairs}")
+    since_17 = "set_config('transaction_timeout', '0', false)"
+    connection.execute(f"select {pairs}{f', {since_17}' if connection.info.server_version >= 170000 else ''}")
     return connection
 
 

@@ -1,0 +1,118 @@
+"""What is not read because its file does not differ: each case here would be lost if the wrong file were trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from wye.kinds.postgres.cluster import THROWAWAY
+from wye.kinds.postgres.prepare import prepare
+from wye.merge.refused import Refused
+
+pytestmark = pytest.mark.host
+
+APP = "postgres"
+SETUP = [
+    "create table plain (id int primary key, v text)",
+    "insert into plain select n, 'v' || n from generate_series(1, 500) n",
+    "create role worker",
+    "select lo_create(4711)",
+]
+
+
+@pytest.fixture
+def fork(rig: Any) -> Iterator[Any]:
+    """Of a base that was cut short: what it holds is in its log, and not yet in its files."""
+    production = rig.create()
+    production.run(APP, SETUP, "public")
+    start = rig.start(rig.snapshot(production), dict(THROWAWAY))
+    prepare(rig.host, start.server)
+    late = ["insert into plain values (1000, 'in the log')", "delete from plain where id = 7"]
+    start.run(APP, ["set synchronous_commit = on", *late], "public")
+    base = rig.snapshot(start)
+    start.discard()
+    production.discard()
+    site = rig.start(base)
+    yield site
+    site.discard()
+    rig.sweep()
+
+
+def refused(rig: Any, fork: Any) -> set[str]:
+    try:
+        assert rig.diff(fork) == []
+    except Refused as error:
+        return {conflict.kind for conflict in error.conflicts}
+    return set()
+
+
+def test_a_fork_that_changed_nothing(rig: Any, fork: Any) -> None:
+    assert rig.diff(fork) == []
+    fork.run(APP, "vacuum")
+    assert rig.diff(fork) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "back", "kind"),
+    [
+        ("create role other", "drop role other", "roles"),
+        ("grant pg_monitor to worker", "revoke pg_monitor from worker", "roles"),
+        ("alter role worker set work_mem = '1MB'", "alter role worker reset work_mem", "role-settings"),
+        ("alter database postgres connection limit 5", "alter database postgres connection limit -1", "databases"),
+        ("comment on role worker is 'x'", "comment on role worker is null", "shared-comments"),
+        ("alter event trigger _wye_end disable", "alter event trigger _wye_end enable", "event-triggers"),
+        ("select lo_put(4711, 0, 'x')", "select lo_unlink(4711), lo_create(4711)", "large-objects"),
+        ("select lo_create(5)", "select lo_unlink(5)", "large-objects"),
+    ],
+)
+def test_one_catalog_alone(rig: Any, fork: Any, change: str, back: str, kind: str) -> None:
+    fork.run(APP, change)
+    assert refused(rig, fork) == {kind}
+    fork.run(APP, back)
+    assert refused(rig, fork) == set()
+
+
+def test_catalogs_that_were_rewritten(rig: Any, fork: Any) -> None:
+    for name in ("pg_class", "pg_attribute", "pg_proc", "pg_depend", "pg_authid", "pg_database"):
+        fork.run(APP, f"vacuum full {name}")
+    fork.run(APP, "create role other")
+    assert refused(rig, fork) == {"roles"}
+    fork.run(APP, "drop role other")
+    assert rig.diff(fork) == []
+    fork.run(APP, "alter table plain add column w int", "public")
+    (found,) = rig.diff(fork)
+    assert [statement.sql for statement in found.ddl] == ["alter table plain add column w int"]
+
+
+def test_rows_that_only_the_log_of_the_base_holds(rig: Any, fork: Any) -> None:
+    fork.run(APP, ["delete from plain where id = 1000", "insert into plain values (7, 'v7')", "vacuum plain"], "public")
+    (found,) = rig.diff(fork)
+    (table,) = found.tables
+    assert (table.deletes, table.inserts, table.updates) == ((("1000", "in the log"),), (("7", "v7"),), ())
+
+
+def test_a_fork_that_crashed(rig: Any, fork: Any) -> None:
+    fork.run(APP, "update plain set v = 'changed' where id = 3", "public")
+    fork.server.stop()
+    fork.server = rig.servers.start(rig.pool.environment_path(fork.id) / "volumes/db/data")
+    (found,) = rig.diff(fork)
+    assert found.tables[0].updates == ((("3", "v3"), ("3", "changed")),)
+
+
+def test_rows_put_elsewhere_are_the_same_rows(rig: Any, fork: Any) -> None:
+    fork.run(APP, "vacuum full plain", "public")
+    fork.run(APP, "update plain set v = 'changed' where id = 3", "public")
+    (found,) = rig.diff(fork)
+    assert found.tables[0].updates == ((("3", "v3"), ("3", "changed")),)
+    assert not found.tables[0].deletes
+    assert not found.tables[0].inserts
+
+
+def test_the_template_and_what_happens_next_to_it(rig: Any, fork: Any) -> None:
+    fork.run(APP, "update plain set v = 'changed' where id = 3", "public")
+    fork.run("template1", "create table sneaked (a int)", "public")
+    with pytest.raises(Refused) as error:
+        rig.diff(fork)
+    assert {conflict.place for conflict in error.value.conflicts} == {"postgres/template1"}
