@@ -33,8 +33,9 @@ class FileType(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileState:
-    """All that matters of one path. `digest` and `size` are of a regular file's content; `target` is what a link points
-    to; `xattrs` is a digest of the extended attributes; `text`: the content qualifies for a merge by lines."""
+    """All that matters of one path. `digest` and `size` are of a regular file's content: equal for equal contents, and
+    the SHA-256 of those that are not large; `target` is what a link points to; `xattrs` is a digest of the extended
+    attributes; `text`: the content qualifies for a merge by lines."""
 
     type: FileType
     mode: int = 0o644

@@ -132,7 +132,25 @@ def copy_content(host: Host, source: int, target: int) -> None:
                 raise
         else:
             return
-        while os.sendfile(target, opened, None, _COPY_BYTES):
-            pass
+        _copy_data(opened, target)
     finally:
         os.close(opened)
+
+
+def _copy_data(source: int, target: int) -> None:
+    """Holes stay holes: they may be larger than any disk."""
+    size, at = os.fstat(source).st_size, 0
+    os.ftruncate(target, size)
+    while at < size:
+        try:
+            at = os.lseek(source, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            return
+        end = os.lseek(source, at, os.SEEK_HOLE)
+        os.lseek(target, at, os.SEEK_SET)
+        while at < end and (copied := os.sendfile(target, source, at, min(_COPY_BYTES, end - at))):
+            at += copied
+        if at < end:
+            return  # it has been cut short meanwhile

@@ -11,9 +11,12 @@ import math
 import re
 from collections.abc import Sequence
 
+import apsw
+
 from wye.kinds.sqlite.database import quoted
 from wye.merge.rows import Cell, Row
 
+LIMIT_BYTES = 1 << 30
 Value = None | int | float | str | bytes
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
@@ -24,10 +27,13 @@ _CODECS = {"UTF-8": "utf-8", "UTF-16le": "utf-16-le", "UTF-16be": "utf-16-be"}
 
 
 class Cells:
-    """Reads and writes cells of a database with the given text encoding (`PRAGMA encoding`)."""
+    """Reads and writes cells of a database with the given text encoding (`PRAGMA encoding`). Raises apsw.TooBigError
+    when it has given out more than `limit_bytes`, for those who keep what they get: a file full of holes is larger than
+    the disk that it lies on."""
 
-    def __init__(self, encoding: str) -> None:
+    def __init__(self, encoding: str, *, limit_bytes: int | None = LIMIT_BYTES) -> None:
         self._codec = _CODECS[encoding]
+        self._left = limit_bytes
 
     def selected(self, columns: Sequence[str], alias: str = "") -> str:
         """The select list whose rows `row` understands: two columns for each."""
@@ -35,7 +41,12 @@ class Cells:
         return ", ".join(_typed(prefix + quoted(column)) for column in columns)
 
     def row(self, values: Sequence[Value]) -> Row:
-        return tuple(self.cell(str(kind), value) for kind, value in zip(values[::2], values[1::2], strict=True))
+        row = tuple(self.cell(str(kind), value) for kind, value in zip(values[::2], values[1::2], strict=True))
+        if self._left is not None:
+            self._left -= sum(map(len, filter(None, row)))
+            if self._left < 0:
+                raise apsw.TooBigError("its changes are more than are read at once")
+        return row
 
     def cell(self, kind: str, value: Value) -> Cell:
         if value is None or kind == "null":

@@ -92,7 +92,7 @@ def content(connection: apsw.Connection, table: str, columns: Sequence[str] = ()
     """A fingerprint of all rows of a table of the main database, whatever their order. With `columns`: of these alone,
     and of no row that has nothing but defaults in them."""
     shape = read_shape(connection, "main", table)
-    cells = Cells(encoding(connection))
+    cells = Cells(encoding(connection), limit_bytes=None)
     chosen, where = tuple(shape.columns), ""
     if columns:
         chosen = (*shape.key, *(column for column in columns if column in shape.columns))

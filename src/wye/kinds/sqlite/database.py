@@ -16,9 +16,11 @@ The application's triggers do not fire here, views and schema are not trusted, n
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import posixpath
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -36,6 +38,8 @@ COMPANIONS = ("-wal", "-journal", "-shm")
 _COPIED = ("", "-wal", "-journal")
 _OPENED = ("", "-wal", "-journal", "-shm")
 _STEPS_BETWEEN_CHECKS = 10_000
+_VALUE_LIMIT_BYTES = 512 << 20
+_NO_COMPANION = (errno.ENOENT, errno.ENAMETOOLONG)
 _numbers = itertools.count(1)
 
 
@@ -131,16 +135,19 @@ def is_database(side: Side, path: str) -> bool:
 
 def copy(host: Host, side: Side, path: str, target: Path) -> Path:
     """A private copy of the database seen at `path`, with what has to be recovered, as "db" in the directory `target`,
-    which is made. `side` must be a snapshot: all files of one instant. Raises what open(2) raises."""
+    which is made. `side` must be a snapshot: all files of one instant. Raises DatabaseFailed if one of them is no file.
+    """
     host.make_directory("sqlite:copy", target, mode=0o700)
     for ending in _COPIED:
         try:
             source = side.open_seen(path + ending)
-        except FileNotFoundError:
-            if ending:
+        except OSError as error:
+            if ending and error.errno in _NO_COMPANION:
                 continue
-            raise
+            raise DatabaseFailed(f"{path}{ending} cannot be opened: {error.strerror}") from error
         try:
+            if not stat.S_ISREG(os.fstat(source).st_mode):
+                raise DatabaseFailed(f"{path}{ending} is no regular file")
             made = os.open(target / f"db{ending}", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
                 copy_content(host, source, made)
@@ -173,6 +180,7 @@ def _harden(connection: apsw.Connection) -> None:
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_FKEY, 0)
+    connection.limit(apsw.SQLITE_LIMIT_LENGTH, _VALUE_LIMIT_BYTES)
     for pragma in ("cell_size_check = ON", "temp_store = MEMORY", "mmap_size = 0"):
         connection.execute(f"PRAGMA {pragma}")
 
