@@ -88,16 +88,20 @@ class Daemon:
 
     def _collect_now_and_then(self) -> None:
         """Frees the snapshots of what was discarded, some time after the last of it."""
+        kinds: set[str] = set()
         with self.engine.events.listen() as news:
             while not self.ended.wait(self.config.collect_interval_s):
-                kinds = set()
                 while not news.empty():
                     kinds.add(news.get_nowait().kind)
-                if kinds & {str(Verb.DISCARD), str(Verb.RESTORE)}:
-                    try:
-                        collect(self.engine, report=silent)
-                    except WyeError as error:
-                        logger.warning("collect: %s", error.message)
+                if not kinds & {str(Verb.DISCARD), str(Verb.RESTORE)}:
+                    continue
+                try:
+                    collect(self.engine, report=silent)
+                    kinds.clear()
+                except WyeError as error:
+                    logger.warning("collect: %s", error.message)
+                except Exception:
+                    logger.exception("collect")
 
 
 def build(config: Config, host: Host) -> Daemon:

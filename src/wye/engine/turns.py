@@ -6,9 +6,14 @@ Locks of this process only. Between processes the compare-and-swap decides; ther
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from wye.errors import Unavailable
+
+_HELD_UP_S = 1.0
 
 
 class Turns:
@@ -98,18 +103,32 @@ class Turns:
             self._guard.wait_for(lambda: name not in self._shut)
 
     @contextmanager
-    def all(self) -> Iterator[None]:
-        """Waits until nobody changes anything, and keeps it so."""
-        with self._guard:
-            self._guard.wait_for(lambda: not self._quiet)
-            self._quiet = True
-            self._guard.wait_for(lambda: self._changing == 0)
+    def all(self, *, patience_s: float = 60.0) -> Iterator[None]:
+        """Waits until nobody changes anything, and keeps it so. Who has not begun is held up for a second at a time and
+        no longer: somebody's change may take an hour. Raises Unavailable after `patience_s`."""
+        until = time.monotonic() + patience_s
+        while not self._hush():
+            if time.monotonic() > until:
+                raise Unavailable("environments are being changed all the time", hint="try again when that is done")
         try:
             yield
         finally:
             with self._guard:
                 self._quiet = False
                 self._guard.notify_all()
+
+    def _hush(self) -> bool:
+        """Tries for a while."""
+        with self._guard:
+            if not self._guard.wait_for(lambda: not self._quiet, _HELD_UP_S):
+                return False
+            self._quiet = True
+            if self._guard.wait_for(lambda: self._changing == 0, _HELD_UP_S):
+                return True
+            self._quiet = False
+            self._guard.notify_all()
+            self._guard.wait_for(lambda: self._changing == 0, _HELD_UP_S)
+            return False
 
     def forget(self, name: str) -> None:
         """A name that is gone needs no lock any more. Call while holding it."""

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 
 from wye.engine.turns import Turns
+from wye.errors import Unavailable
 
 SOON_S = 20.0
 NOT_YET_S = 0.05
@@ -82,6 +83,27 @@ def test_all_waits_for_those_who_change_and_keeps_others_out() -> None:
     assert not late.wait(NOT_YET_S)
     over.set()
     assert late.wait(SOON_S)
+
+
+def test_a_change_that_never_ends_does_not_hold_up_others_through_those_who_want_all() -> None:
+    turns, changing, release, given_up, other = Turns(), *(threading.Event() for _ in range(4))
+    begin(lambda: hold(turns, "a", changing, release))
+    assert changing.wait(SOON_S)
+
+    def everything() -> None:
+        try:
+            with turns.all(patience_s=0.1):
+                pass
+        except Unavailable:
+            given_up.set()
+
+    begin(everything)
+    begin(lambda: hold(turns, "b", other))
+    assert other.wait(SOON_S)
+    assert given_up.wait(SOON_S)
+    release.set()
+    with turns.all(patience_s=0.1):
+        pass
 
 
 def test_who_waited_for_a_forgotten_name_queues_up_with_the_others() -> None:
