@@ -1,6 +1,9 @@
-"""kill -9 of the daemon at every labelled operation of a merge, a revert and an update, with databases, a file, a key
-and the spec in it. Started again, the target is as before or as after, whole; it runs; what others wrote is there; and
-a merge that was cut short is told."""
+"""kill -9 of the daemon at the labelled operations of a merge, a revert and an update, with databases (PostgreSQL,
+Redis, SQLite), a file and the spec in them. Started again, the target is as before or as after, whole; it runs; what
+others wrote is there; a merge that was cut short is told; and nothing is left on the machine.
+
+`bin/test` tries a share of the labels, `bin/test --slow` each.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,9 @@ from wye.api.wire import MergeResult
 from wye.errors import WyeError
 from wye.testing.running_daemon import RunningDaemon
 
-pytestmark = [pytest.mark.host, pytest.mark.slow, pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.host, pytest.mark.timeout(6000)]
 
-_FEWER = 3
+FEWER = 8
 """A round takes longer here than in the other sweeps, so that a share is a share of fewer."""
 
 COMPOSE = """
@@ -35,13 +38,19 @@ services:
     image: wye/redis
     command: [redis-server, --appendonly, "yes"]
     volumes: ["cache:/data"]
+  lite:
+    image: wye/python
+    command: ["sh", "-c", "while [ ! -e /data/write.py ]; do sleep 0.1; done; exec python3 /data/write.py"]
+    stop_signal: SIGKILL
+    volumes: ["lite:/data"]
   web:
-    image: wye/base
-    command: ["sleep", "infinity"]
+    image: wye/python
+    command: ["python3", "-m", "http.server", "7000"]
     environment: {COLOUR: green}
     stop_signal: SIGKILL
     volumes: ["docs:/docs"]
-volumes: {db: {}, cache: {}, docs: {}}
+    ports: ["127.0.0.1::7000"]
+volumes: {db: {}, cache: {}, docs: {}, lite: {}}
 """
 EXTRA = """
   extra:
@@ -49,7 +58,7 @@ EXTRA = """
     command: ["sleep", "infinity"]
     stop_signal: SIGKILL
     volumes: ["more:/more"]
-volumes: {db: {}, cache: {}, docs: {}, more: {}}
+volumes: {db: {}, cache: {}, docs: {}, lite: {}, more: {}}
 """
 SCHEMA = """create table items (id int primary key, price int);
 insert into items select n, 1 from generate_series(1, 9) n;
@@ -58,8 +67,30 @@ CHANGE = """alter table items add column note text; update items set note = 'x',
 insert into loose values ('a'), ('b')"""
 STATE = """select id, price from items where id < 3 order by id; select what, count(*) from loose group by 1 order by 1;
 select count(*) from information_schema.columns where column_name = 'note'"""
-BEFORE = ("1|1\n2|1\na|2\n0", "hello", "one", "green")
-AFTER = ("1|2\n2|2\na|3\nb|1\n1", "bye", "two", "blue")
+LITE_WRITER = """
+import sqlite3, time
+if "no egress" in open("/etc/resolv.conf").read():  # in a fork nobody writes
+    time.sleep(1e9)
+c = sqlite3.connect("/data/app.db", timeout=30, isolation_level=None)
+c.execute("PRAGMA journal_mode = wal")
+c.execute("CREATE TABLE IF NOT EXISTS ticks (n INTEGER PRIMARY KEY)")
+c.execute("CREATE TABLE IF NOT EXISTS items (id INTEGER PRIMARY KEY, price INT)")
+c.execute("INSERT OR IGNORE INTO items VALUES (1, 1), (2, 1)")
+while True:
+    c.execute("INSERT INTO ticks SELECT coalesce(max(n), 0) + 1 FROM ticks")
+    time.sleep(0.02)
+"""
+LITE = """
+import sqlite3, sys
+c = sqlite3.connect("/data/app.db", timeout=30, isolation_level=None)
+for statement in sys.argv[1:]:
+    for row in c.execute(statement):
+        print(*row, sep="|")
+"""
+LITE_CHANGE = ("ALTER TABLE items ADD COLUMN note TEXT", "UPDATE items SET price = 2, note = 'x' WHERE id = 1")
+LITE_STATE = ("SELECT price FROM items ORDER BY id", "SELECT count(*) FROM pragma_table_info('items')")
+BEFORE = ("1|1\n2|1\na|2\n0", "hello", "1\n1\n2", "one", "green")
+AFTER = ("1|2\n2|2\na|3\nb|1\n1", "bye", "2\n1\n3", "two", "blue")
 
 
 class Shop:
@@ -78,6 +109,11 @@ class Shop:
         assert done.exit_code == 0, done.stderr.decode()
         return done.text.strip()
 
+    def lite(self, name: str, *statements: str) -> str:
+        done = self.client.exec(name, ["python3", "-c", LITE, *statements], service="lite")
+        assert done.exit_code == 0, done.stderr.decode()
+        return done.text.strip()
+
     def sh(self, name: str, script: str, service: str) -> str:
         done = self.client.exec(name, ["sh", "-c", script], service=service)
         assert done.exit_code == 0, f"{script}: {done.text}"
@@ -92,67 +128,76 @@ class Shop:
     def make(self) -> None:
         self.up("production", COMPOSE)
         self.sql("production", SCHEMA)
-        self.tick()
+        self.begin_to_tick()
         self.sh("production", "redis-cli set greeting hello", "cache")
         self.sh("production", "echo one > /docs/file", "web")
         self.client.fork("production", "f")
         self.sql("f", CHANGE)
+        self.lite("f", *LITE_CHANGE)
         self.sh("f", "redis-cli set greeting bye", "cache")
         self.sh("f", "echo two > /docs/file", "web")
-        self.up("f", COMPOSE.replace("green", "blue").replace("\nvolumes: {db: {}, cache: {}, docs: {}}\n", EXTRA))
+        self.up("f", COMPOSE.replace("green", "blue").replace(f"\n{COMPOSE.splitlines()[-1]}\n", EXTRA))
 
-    def look(self, name: str) -> tuple[str, ...]:
-        return (
-            self.sql(name, STATE),
-            self.sh(name, "redis-cli get greeting", "cache"),
-            self.sh(name, "cat /docs/file", "web"),
-            self.sh(name, "echo $COLOUR", "web"),
-        )
-
-    def tick(self) -> None:
+    def begin_to_tick(self) -> None:
         """Others write to production all the time, whether there is a daemon or not."""
         self.sql("production", "create table ticks (n int)")
         loop = 'n=0; while :; do n=$((n+1)); echo "insert into ticks values ($n);"; sleep 0.05; done'
         script = f"nohup setsid sh -c '{loop} | psql -U shop -d shop -q' >/dev/null 2>&1 &"
         self.sh("production", script, "db")
+        put = f"cat > /data/write <<'EOF'\n{LITE_WRITER}EOF\nmv /data/write /data/write.py"
+        self.sh("production", put + "; until [ -s /data/app.db ]; do sleep 0.05; done; sleep 0.2", "lite")
+        assert self.is_ticking()
 
     def is_ticking(self) -> bool:
-        """Whether another tick came; asserts that none was lost, and none came twice."""
-        count, distinct, last = self.sql("production", "select count(*), count(distinct n), max(n) from ticks").split(
-            "|"
-        )
-        assert count == distinct == last
+        """Whether other ticks came in both databases; asserts that none was lost, and none came twice."""
+        query = "select count(*), count(distinct n), max(n) from ticks"
         until = time.monotonic() + 20
-        while self.sql("production", "select max(n) from ticks") == last:
-            if time.monotonic() > until:
+        for ask in (self.sql, self.lite):
+            seen = now = ask("production", query)
+            while now == seen and time.monotonic() < until:
+                now = ask("production", query)
+            count, distinct, last = now.split("|")
+            assert count == distinct == last
+            if now == seen:
                 return False
         return True
+
+    def look(self, name: str) -> tuple[str, ...]:
+        return (
+            self.sql(name, STATE),
+            self.sh(name, "redis-cli get greeting", "cache"),
+            self.lite(name, *LITE_STATE),
+            self.sh(name, "cat /docs/file", "web"),
+            self.sh(name, "echo $COLOUR", "web"),
+        )
 
     def is_whole(self, name: str) -> bool:
         """Whether the environment is as after a merge; asserts that it is that or as before it, and runs."""
         seen = self.look(name)
         assert seen in (BEFORE, AFTER)
-        services = {each.service for each in self.client.environment(name).services}
-        assert ("extra" in services) == (seen == AFTER)
-        assert all(each.state == "running" for each in self.client.environment(name).services)
+        view = self.client.environment(name)
+        assert ("extra" in {each.service for each in view.services}) == (seen == AFTER)
+        assert all(each.state == "running" for each in view.services)
         return seen == AFTER
 
 
-@pytest.fixture
-def shop(test_root: Path, tmp_path: Path) -> Iterator[Shop]:
+@pytest.fixture(scope="module")
+def shop(test_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     running = RunningDaemon(
         test_root,
         instance="wyecra",
         uplinks="100.78.0.0/16",
         settings={"WYE_WARM_NETWORKS": "0", "PYTHONPATH": str(HERE.parents[1])},
     )
-    stage = Stage(running, tmp_path)
+    stage = Stage(running, tmp_path_factory.mktemp("project"))
     stage.armed.unlink(missing_ok=True)
     try:
         stage.start(f"record:{stage.labels}")
         running.discard_everything()
         running.client.collect()
-        yield Shop(stage)
+        made = Shop(stage)
+        made.make()
+        yield made
         stage.armed.unlink(missing_ok=True)
         running.kill()
         running.command = ("-m", "wye.daemon.main")
@@ -163,100 +208,111 @@ def shop(test_root: Path, tmp_path: Path) -> Iterator[Shop]:
         running.dismantle()
 
 
-def sweep(shop: Shop, verb: Callable[[Client], MergeResult], settle: Callable[[str], None]) -> None:
-    """`verb` for each of its labels, dying there. `settle` looks at what is there then, and brings it back to where
-    `verb` can start again; it gets the time of death in words."""
-    stage = shop.stage
-    with stage.arm():
-        assert verb(shop.client).merged
-    settle("without any fault")  # what is done only once is done now
-    before = there(stage.running)
-    stage.labels.unlink(missing_ok=True)
-    with stage.arm():
-        assert verb(shop.client).merged
-    labels = list(dict.fromkeys(stage.labels.read_text().split()))
-    assert len(labels) > 20, "the verb hardly touches the machine: are its operations labelled?"
-    settle("without any fault")
-    for label in labels[:: 1 if SHARE == 1 else _FEWER * SHARE]:
-        client = stage.restart(f"kill:{label}")
-        with stage.arm(), contextlib.suppress(WyeError):
-            verb(client)
-        assert stage.running.wait_for_death(20) == -9, f"the daemon did not reach {label} a second time"
-        client = stage.start(f"record:{stage.labels}")
-        settle(f"after dying at {label}")
-        assert client.collect().snapshots == 0, f"after dying at {label} snapshots of no revision are left"
-        assert there(stage.running) == before, f"after dying at {label} something is left behind"
+Verb = Callable[[Client], MergeResult]
+
+
+class Sweep:
+    """Verbs that die, and what must be there then. `settle` looks at what a verb has come to, which it is told in
+    words, and answers which verb is next: so reverts follow merges, and merges reverts."""
+
+    def __init__(self, shop: Shop, verbs: dict[str, Verb], settle: Callable[[str], str]) -> None:
+        self.shop, self.verbs, self.settle = shop, verbs, settle
+        self.stage = shop.stage
+        self.there: dict[str, dict[str, int | list[str]]] = {}
+        """What is on the machine, by the verb that is next."""
+
+    def run(self) -> None:
+        """Each verb once for what is done only once, once to learn its labels, then once for each of these."""
+        verb = next(iter(self.verbs))
+        for _ in self.verbs:
+            verb = self._undisturbed(verb)
+        due: dict[str, list[str]] = {}
+        for number in range(len(self.verbs)):
+            self.shop.client.collect()
+            self.there[verb] = self._inventory()
+            self.stage.labels.unlink(missing_ok=True)
+            current, verb = verb, self._undisturbed(verb)
+            labels = list(dict.fromkeys(self.stage.labels.read_text().split()))
+            assert len(labels) > 20, "the verb hardly touches the machine: are its operations labelled?"
+            step = 1 if SHARE == 1 else FEWER * SHARE
+            first = (2 * number + 1) * step // (2 * len(self.verbs))
+            due[current] = labels[first::step]
+        while any(due.values()):
+            verb = self._killed(verb, due[verb].pop(0)) if due[verb] else self._undisturbed(verb)
+
+    def _undisturbed(self, verb: str) -> str:
+        with self.stage.arm():
+            assert self.verbs[verb](self.shop.client).merged
+        return self.settle(f"after a {verb} without any fault")
+
+    def _killed(self, verb: str, label: str) -> str:
+        client = self.stage.restart(f"kill:{label}")
+        with self.stage.arm(), contextlib.suppress(WyeError):
+            self.verbs[verb](client)
+        assert self.stage.running.wait_for_death(20) == -9, f"the daemon did not reach {label} a second time"
+        client = self.stage.start(f"record:{self.stage.labels}")
+        when = f"after a {verb} that died at {label}"
+        following = self.settle(when)
+        assert client.collect().snapshots == 0, f"{when} snapshots of no revision are left"
+        deadline = time.monotonic() + 10  # networks are taken apart in the background
+        while (now := self._inventory()) != self.there[following] and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert now == self.there[following], f"{when} something is left behind"
+        pool, run = self.stage.running.root / "pool", self.stage.running.run
+        left = [*pool.glob("environments/*/.wye-merge*"), *pool.glob("scratch/*"), *run.glob("tmp/*")]
+        assert not left, when
         for environment in client.environments():
-            assert client.log(environment.name, verify=True).verified, f"after dying at {label}"
-        left = [path.name for path in (stage.running.root / "pool" / "environments").glob("*/.wye-merge*")]
-        assert not left, f"after dying at {label}"
+            assert client.log(environment.name, verify=True).verified, when
+        return following
+
+    def _inventory(self) -> dict[str, int | list[str]]:
+        """Without snapshots: revisions have them, and each round adds some."""
+        return {name: count for name, count in inventory(self.stage.running).items() if name != "snapshots"}
 
 
-def there(running: RunningDaemon) -> dict[str, int | list[str]]:
-    """Without snapshots: revisions have them, and each round adds some."""
-    return {name: count for name, count in inventory(running).items() if name != "snapshots"}
+def last_merge(client: Client) -> str:
+    return next(entry.id for entry in client.log("production", limit=10_000).entries if entry.verb == "merge")
 
 
-def last_merge(client: Client, verb: str) -> str:
-    return next(entry.id for entry in client.log("production", limit=10_000).entries if entry.verb == verb)
+def test_merge_and_revert(shop: Shop) -> None:
+    begun = ""
 
+    def newest(client: Client) -> str:
+        return client.log("production").entries[0].id
 
-def is_told(client: Client, verb: str) -> bool:
-    """Whether the newest entry says that the verb was cut short, unless it had not come to anything."""
-    newest = client.log("production").entries[0]
-    return f"{verb} of" in newest.message and "was cut short and taken back" in newest.message
-
-
-def test_merge(shop: Shop) -> None:
-    shop.make()
-    begun: list[str] = []
-
-    def verb(client: Client) -> MergeResult:
-        begun[:] = [client.log("production").entries[0].id]
+    def merge(client: Client) -> MergeResult:
+        nonlocal begun
+        begun = newest(client)
         return client.merge("f")
 
-    def settle(when: str) -> None:
-        client = shop.client
-        newest = client.log("production").entries[0]
+    def revert(client: Client) -> MergeResult:
+        nonlocal begun
+        begun = newest(client)
+        return client.revert(last_merge(client))
+
+    was_merged = False
+
+    def settle(when: str) -> str:
+        nonlocal was_merged
         assert shop.is_ticking(), when
-        if shop.is_whole("production"):
-            assert newest.verb == "merge", when
-            assert client.revert(newest.id).merged, when
-            assert not shop.is_whole("production"), when
-        else:
-            assert newest.id == begun[0] or is_told(client, "merge"), f"{when} it is not told: {newest.message}"
-        assert shop.is_ticking(), when
+        entry = shop.client.log("production").entries[0]
+        is_merged = shop.is_whole("production")
+        verb = "revert" if was_merged else "merge"
+        if is_merged != was_merged:
+            assert entry.verb == verb, when
+        elif entry.id != begun:  # unless it had not come to anything
+            told = f"{verb} of" in entry.message and "was cut short and taken back" in entry.message
+            assert told, f"{when} it is not told: {entry.message}"
+        was_merged = is_merged
+        return "revert" if is_merged else "merge"
 
-    sweep(shop, verb, settle)
-    assert shop.client.merge("f").merged
-
-
-def test_revert(shop: Shop) -> None:
-    shop.make()
-    shop.client.merge("f")
-    begun: list[str] = []
-
-    def verb(client: Client) -> MergeResult:
-        begun[:] = [client.log("production").entries[0].id]
-        return client.revert(last_merge(client, "merge"))
-
-    def settle(when: str) -> None:
-        client = shop.client
-        newest = client.log("production").entries[0]
-        assert shop.is_ticking(), when
-        if shop.is_whole("production"):
-            assert newest.id == begun[0] or is_told(client, "revert"), f"{when} it is not told: {newest.message}"
-        else:
-            assert newest.verb == "revert", when
-            assert client.merge("f").merged, when
-            assert shop.is_whole("production"), when
-        assert shop.is_ticking(), when
-
-    sweep(shop, verb, settle)
+    Sweep(shop, {"merge": merge, "revert": revert}, settle).run()
+    if was_merged:
+        assert revert(shop.client).merged
+    assert not shop.is_whole("production")
 
 
 def test_update(shop: Shop) -> None:
-    shop.make()
     rounds, last = 0, 0
 
     def write() -> None:
@@ -264,7 +320,7 @@ def test_update(shop: Shop) -> None:
         rounds += 1
         shop.sql("production", f"update items set price = {rounds + 100} where id = 9")
 
-    def settle(when: str) -> None:
+    def settle(when: str) -> str:
         nonlocal last
         assert shop.is_whole("f"), f"{when} the fork has lost what it did"
         found = int(shop.sql("f", "select price from items where id = 9")) - 100
@@ -273,6 +329,7 @@ def test_update(shop: Shop) -> None:
         assert shop.is_ticking(), when
         assert not shop.is_whole("production"), when
         write()
+        return "update"
 
     write()
-    sweep(shop, lambda client: client.update("f"), settle)
+    Sweep(shop, {"update": lambda client: client.update("f")}, settle).run()
