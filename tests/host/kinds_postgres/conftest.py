@@ -30,11 +30,12 @@ from wye.kinds.postgres.session import begin_session
 from wye.model import EnvironmentId, SnapshotId
 from wye.testing.installations import Installation
 from wye.testing.loop_pool import loop_pool
-from wye.testing.postgres_server import PostgresServers, RunningServer, postgres, postgres_servers, versions
+from wye.testing.postgres_server import SUITES, PostgresServers, RunningServer, postgres, postgres_servers, versions
 
 DATA = "volumes/db/data"
 OWN, *OTHERS = versions()
-MODULES_FOR_ALL = ("test_cases", "test_oracle", "test_prepare", "test_undo", "test_versions")
+MODULES_FOR_ALL = ("test_cases", "test_oracle", "test_prepare", "test_undo")
+WITH_POSTGIS = [version for version in OTHERS if version in SUITES]
 UNAVAILABLE: dict[int, str] = {}
 """Why a version cannot be had: it is not asked for again."""
 
@@ -186,13 +187,15 @@ def new_rig(size_bytes: int, version: int = OWN) -> Iterator[Rig]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "rig" not in metafunc.fixturenames:
         return
-    chosen = [pytest.param(OWN, id=f"postgres-{OWN}")]
-    if metafunc.module.__name__.rpartition(".")[2] in MODULES_FOR_ALL:
-        newest = max(OWN, *OTHERS)
-        chosen += [
-            pytest.param(version, id=f"postgres-{version}", marks=[] if version == newest else [pytest.mark.slow])
-            for version in OTHERS
-        ]
+    module = metafunc.module.__name__.rpartition(".")[2]
+    everywhere = module in MODULES_FOR_ALL
+    wanted = WITH_POSTGIS if module == "test_postgis" else [OWN, *(OTHERS if everywhere else ())]
+    chosen = [
+        pytest.param(
+            version, id=f"postgres-{version}", marks=[] if version in (OWN, max(wanted)) else [pytest.mark.slow]
+        )
+        for version in wanted
+    ]
     metafunc.parametrize("rig", chosen, indirect=True, scope="module")
 
 

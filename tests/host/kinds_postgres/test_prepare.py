@@ -24,6 +24,7 @@ def production(rig: Any) -> Iterator[Any]:
     site = rig.create(settings={"max_prepared_transactions": "5", "wal_level": "logical"})
     site.run(APP, ["create schema t", "create table t.item (id serial primary key, stock int)"])
     site.run(APP, "insert into t.item (stock) select n from generate_series(1, 10) n")
+    site.run(APP, ["create role worker", "grant pg_read_all_data to worker", "create database spare"])
     yield site
     site.discard()
 
@@ -119,6 +120,22 @@ def test_open_and_prepared_transactions_stay_with_production(rig: Any, productio
     ]
 
 
+def test_limits_of_time_are_for_applications(rig: Any, production: Any) -> None:
+    names = ["statement_timeout", "idle_session_timeout", *(["transaction_timeout"] if rig.version >= 17 else [])]
+    production.run(APP, [f"alter database postgres set {name} = '50ms'" for name in names])
+    try:
+        fork = rig.fork(production)
+        with fork.server.connect(APP) as writer:
+            writer.execute("set idle_session_timeout = 0")
+            writer.execute("set statement_timeout = 0")
+            writer.execute("update t.item set stock = 6 where id = 3")
+        (changes,) = rig.diff(fork)
+        fork.discard()
+        assert len(changes.table("t.item").updates) == 1
+    finally:
+        production.run(APP, [f"alter database postgres reset {name}" for name in names])
+
+
 def test_slots_are_dropped_in_the_fork_only(rig: Any, production: Any) -> None:
     production.query(APP, "select pg_create_logical_replication_slot('feed', 'test_decoding')")
     slots = "select slot_name from pg_replication_slots"
@@ -150,7 +167,12 @@ def test_sequences_move_ahead_by_a_stride_and_never_past_their_end(rig: Any, pro
 
 REFUSED = {
     "roles": ["create role stranger"],
+    "roles: a member's options": ["grant pg_read_all_data to worker with {option}"],
+    "parameter-rights": ["grant set on parameter work_mem to worker"],
     "databases": ["create database other"],
+    "databases: renamed": ["alter database spare rename to other"],
+    "databases: dropped": ["drop database spare"],
+    "tablespaces": ["set allow_in_place_tablespaces = on", "create tablespace x location ''"],
     "role-settings": ["alter database postgres set work_mem = '77MB'"],
     "server-settings": ["alter system set work_mem = '77MB'"],
     "prepared-transactions": ["begin", "update item set stock = 0 where id = 3", "prepare transaction 'p2'"],
@@ -174,10 +196,11 @@ def test_ddl_in_the_template_is_refused(rig: Any, production: Any) -> None:
 def test_what_is_not_merged_is_refused_by_name(rig: Any, production: Any, kind: str, statements: list[str]) -> None:
     fork = rig.fork(production)
     try:
-        fork.run(APP, statements)
+        option = "set false" if rig.version >= 16 else "admin option"
+        fork.run(APP, [statement.format(option=option) for statement in statements])
         with pytest.raises(Refused) as refused:
             rig.diff(fork)
-        assert {conflict.kind for conflict in refused.value.conflicts} == {kind}
+        assert {conflict.kind for conflict in refused.value.conflicts} == {kind.partition(":")[0]}
         assert all(not conflict.choices for conflict in refused.value.conflicts)
     finally:
         fork.discard()

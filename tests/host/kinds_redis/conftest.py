@@ -1,8 +1,7 @@
-"""Real servers on private directories and Unix sockets: redis-server, and valkey-server where it is installed."""
+"""Real servers on private directories and Unix sockets: the machine's own Redis, and a newer Redis and Valkey."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import time
@@ -16,11 +15,16 @@ from wye.errors import Unavailable
 from wye.host import Host
 from wye.kinds.redis.connection import Client
 from wye.kinds.redis.server import settings
+from wye.testing.installations import Installation, debian_tree
 
 HOST = Host()
-PLACES = (shutil.which("redis-server"), shutil.which("valkey-server"), os.environ.get("WYE_TEST_VALKEY"))
-PROGRAMS = [path for path in PLACES if path]
-"""WYE_TEST_VALKEY: a valkey-server that is not on the path."""
+SUITE, PACKAGES = "trixie", ("redis-server", "valkey-server")
+SERVERS = {
+    "redis": (None, "redis-server"),
+    "redis-8": (SUITE, "redis-server"),
+    "valkey-8": (SUITE, "valkey-server"),
+}
+"""Each with the Debian suite that it comes from; None: what this machine has installed. `redis-8`: the long run."""
 
 
 @dataclass
@@ -38,14 +42,16 @@ class LocalServer:
 class LocalLauncher:
     """Satisfies `wye.kinds.redis.server.Launcher` with processes of this machine."""
 
-    def __init__(self, program: str, sockets: Path) -> None:
+    def __init__(self, installation: Installation, program: str, sockets: Path) -> None:
+        self.installation = installation
         self.program = program
         self.sockets = sockets
         self.servers: list[LocalServer] = []
 
     def launch(self, directory: Path, settings: tuple[str, ...], *, password: str | None = None) -> LocalServer:
         socket = str(self.sockets / f"{len(self.servers)}.sock")
-        argv = [self.program, "--port", "0", "--unixsocket", socket, "--dir", str(directory), *settings]
+        given = ("--port", "0", "--unixsocket", socket, "--dir", str(directory), *settings)
+        argv = self.installation.argv(self.program, *given)
         log = self.sockets / f"{len(self.servers)}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(argv, stdout=file, stderr=file, stdin=subprocess.DEVNULL)
@@ -104,9 +110,19 @@ class Three:
         return servers[0], servers[1], self.home / "base", theirs
 
 
-@pytest.fixture(params=PROGRAMS, ids=[Path(program).name for program in PROGRAMS])
+@pytest.fixture(scope="session")
+def newer() -> Installation:
+    try:
+        return Installation(Path("/usr/bin"), debian_tree(HOST, SUITE, PACKAGES) / "usr")
+    except Unavailable as error:
+        pytest.skip(error.message)
+
+
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow if name == "redis-8" else ()) for name in SERVERS])
 def launcher(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalLauncher]:
-    made = LocalLauncher(request.param, tmp_path)
+    suite, program = SERVERS[request.param]
+    installation = request.getfixturevalue("newer") if suite else Installation(Path("/usr/bin"))
+    made = LocalLauncher(installation, program, tmp_path)
     try:
         yield made
     finally:
