@@ -1,7 +1,8 @@
 """Watches containers: notes their ends, restarts them by policy, runs their healthchecks.
 
 One thread waits on a descriptor per container and on a heap of moments; what takes time (a check, a start) goes to
-a small pool. Nothing here outlives the daemon: the containers do, and are watched again by `watch` at the next start.
+a pool, few at a time, and few of one environment: a check that hangs keeps nobody else's service from being started
+again. Nothing here outlives the daemon: the containers do, and are watched again by `watch` at the next start.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from wye.daemon import restarts
+from wye.daemon.load import Load
 from wye.errors import WyeError
 from wye.host import Host
 from wye.interfaces import Container, Runtime
@@ -34,7 +36,8 @@ from wye.model import (
 
 logger = logging.getLogger(__name__)
 
-_WORKERS = 6
+_WORKERS = 512
+_ASK_AGAIN_S = 0.02
 
 Restarter = Callable[[EnvironmentName, Container], None]
 """Starts the successor of a container that ended, if that is still wanted. Raises WyeError."""
@@ -72,6 +75,7 @@ class ThreadSupervisor:
         """How many wait for a container to become healthy, by id: they wait on through a restart."""
         self._moments: list[tuple[float, int, _Watched, _Act]] = []
         self._numbers = itertools.count()
+        self._load = Load()
         self._selector = selectors.DefaultSelector()
         self._bell_read, self._bell_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._selector.register(self._bell_read, selectors.EVENT_READ, None)
@@ -209,6 +213,13 @@ class ThreadSupervisor:
             self._submit(act, watched)
 
     def _submit(self, act: _Act, watched: _Watched) -> None:
+        is_check = act not in (self._note_end, self._start_again)
+        number = self._load.begin(watched.container.environment, is_check, self._host.monotonic())
+        if number is None:
+            with self._changed:
+                self._at(_ASK_AGAIN_S, watched, act)
+            return
+
         def guarded() -> None:
             try:
                 act(watched)
@@ -216,6 +227,8 @@ class ThreadSupervisor:
                 logger.warning("supervise %s: %s", watched.container.id, error.message)
             except Exception:
                 logger.exception("supervise %s", watched.container.id)
+            finally:
+                self._load.end(number)
 
         if not self._ended:
             self._pool.submit(guarded)

@@ -54,9 +54,9 @@ class World:
     def serve(self) -> None:
         self.supervisor.serve(self.restart)
 
-    def plan(self, name: str) -> ContainerPlan:
+    def plan(self, name: str, environment: str = "abcdefghijkl") -> ContainerPlan:
         return ContainerPlan(
-            environment=EnvironmentId("abcdefghijkl"),
+            environment=EnvironmentId(environment),
             name=name,
             image=Image(reference="x", digest="0", config=ImageConfig()),
             argv=("run",),
@@ -202,35 +202,23 @@ def test_containers_of_an_earlier_daemon() -> None:
 
 
 def test_a_late_note_of_an_end_does_not_hit_the_successor(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All workers are busy when it ends, and before one of them comes to it a successor runs."""
-    busy, release = threading.Semaphore(0), threading.Event()
+    """Before the end is noted a successor runs."""
+    wait, noting, release, noted = world.runtime.wait, *(threading.Event() for _ in range(3))
 
-    def hangs() -> int:
-        busy.release()
+    def late(container_id: str, _: float | None = None) -> Container | None:
+        noting.set()
         release.wait(SOON_S)
-        return 0
-
-    world.check = hangs
-    for n in range(6):
-        world.start(f"busy{n}", check=QUICK)
-    for _ in range(6):
-        assert busy.acquire(timeout=SOON_S)
-    container = world.start(restart=ALWAYS)
-    world.runtime.end(container.id, 1)
-    world.until(lambda: world.supervisor._watched[container.id].descriptor is None)  # noqa: SLF001
-    world.supervisor.forget(container.id)
-    again = world.start(restart=ALWAYS)
-    wait, noted = world.runtime.wait, threading.Event()
-
-    def impatient(container_id: str, _: float | None = None) -> Container | None:
         noted.set()
         return wait(container_id, 0.0)
 
-    monkeypatch.setattr(world.runtime, "wait", impatient)
+    monkeypatch.setattr(world.runtime, "wait", late)
+    container = world.start(restart=ALWAYS)
+    world.runtime.end(container.id, 1)
+    assert noting.wait(SOON_S)
+    world.supervisor.forget(container.id)
+    again = world.start(restart=ALWAYS)
     release.set()
     assert noted.wait(SOON_S)
-    done = [world.events.get(timeout=SOON_S).kind for _ in range(6)]
-    assert done == ["service-healthy"] * 6
     assert world.status(again).state is State.RUNNING
     world.runtime.end(again.id, 5)
     assert world.event().detail == {"exit_code": "5"}
@@ -339,3 +327,25 @@ def test_a_wait_ends_with_what_it_waits_for(world: World) -> None:
     container = world.start()
     threading.Timer(0.02, world.supervisor.forget, (container.id,)).start()
     assert world.supervisor.wait(container.id, Condition.COMPLETED, SOON_S) is None
+
+
+def test_checks_that_hang_keep_nobody_else_waiting(world: World) -> None:
+    hang = threading.Event()
+    own = world.plan("web").environment
+    world.runtime.executes = lambda container, _: Executed(
+        0 if container.environment == own or hang.wait(SOON_S) else 1
+    )
+    try:
+        for number in range(12):
+            for name in ("a", "b", "c"):
+                container = world.runtime.start(world.plan(name, f"fork{number:08}"), Path("/"), Path("/"))
+                world.services[container.id] = Service(name=ServiceName(name), healthcheck=QUICK, restart=ALWAYS)
+                world.watch(container, EnvironmentName(f"fork-{number}"))
+        container = world.start(restart=ALWAYS, check=QUICK)
+        status = world.supervisor.wait(container.id, Condition.HEALTHY, SOON_S)
+        assert status is not None
+        assert status.health is Health.HEALTHY
+        world.runtime.end(container.id, 1)
+        world.until(lambda: world.status(container).restarts == 1)
+    finally:
+        hang.set()
