@@ -251,6 +251,8 @@ class ContainerPlan:
     durable: bool = True
     """Whether fsync on the container's layer reaches the disk (on volumes it always does). False is for what may lose
     seconds of its layer in a power failure, such as a fork: ending it then never writes back the whole pool."""
+    yields: bool = False
+    """Whether it gets less of the processors than others while both want them."""
 
     @property
     def id(self) -> str:
@@ -734,8 +736,15 @@ class ServerKind(Kind, Protocol):
         """Until it answers. Raises Unavailable."""
         ...
 
+    def hasten(self, root: Path) -> None:
+        """The server that is started next over the volume at `root` need not sync what it writes until `prepare_fork`
+        is done: a snapshot comes next, which is durable, and until then the bytes can be made anew. Until then they
+        may be torn by a power failure. `prepare` takes it back."""
+        ...
+
     def prepare_fork(self, server: Endpoint) -> None:
-        """Makes a fresh fork's own server ready to be changed and, later, compared. The base snapshot comes next."""
+        """Makes a fresh fork's own server, once it answers, ready to be changed and, later, compared. The base
+        snapshot comes next. Raises Unavailable."""
         ...
 
     def read(

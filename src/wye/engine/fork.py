@@ -164,9 +164,10 @@ def _make(
             created_at=engine.host.now(),
             disk_bytes=limit,
         )
-        if not asleep and preparing.needs_preparing(engine, environment, origin.spec):
+        unprepared = not asleep and preparing.needs_preparing(engine, environment, origin.spec)
+        if unprepared:
             environment = replace(environment, awake=False)  # until its databases are ready for others
-        return doing.commit(environment)
+        return doing.commit(environment, durable=not unprepared)
     except WyeError:
         engine.doors.release(name)
         engine.volumes.delete_environment(identity)

@@ -215,6 +215,7 @@ def container_plan(
         stop_signal=service.stop_signal or config.stop_signal or "SIGTERM",
         labels={"wye.environment": environment.name, "wye.service": str(service.name), **service.labels},
         durable=not environment.is_fork,
+        yields=environment.is_fork,
     )
 
 
@@ -241,6 +242,7 @@ def shell_plan(environment: Environment, spec: Spec, image: Image, *, resolver: 
         stop_signal="SIGKILL",
         labels={"wye.environment": environment.name, "wye.service": SHELL},
         durable=not environment.is_fork,
+        yields=environment.is_fork,
     )
 
 

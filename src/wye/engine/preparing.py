@@ -3,6 +3,9 @@
 A kind that needs it (Postgres) is started, prepared through its own server, and a base snapshot is taken: what the fork
 changes, it changes since then. Only afterwards its ports open and other services start. Several forks made at once
 share one preparation: it happens on a throwaway, which is stopped cleanly, so that none of them has to recover.
+
+Until that snapshot, which is durable, the servers do not sync. So a preparation that was cut short leaves bytes that a
+power failure may have torn: a mark says so, and the next one begins anew with the bytes that the fork began with.
 """
 
 from __future__ import annotations
@@ -10,14 +13,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from wye.engine import apply, comparing, records, servers
-from wye.engine.context import Engine, new_snapshot_id
-from wye.errors import Unavailable
+from wye.engine.context import Engine, new_environment_id, new_snapshot_id
+from wye.errors import Unavailable, WyeError
 from wye.interfaces import Report, silent
 from wye.model import Environment, Revision, RevisionId, SnapshotId, Spec, replica_names
 
 _ANSWER_S = 20.0
+_MARK = ".wye-unsynced"
+"""At the environment's root, where no container can look. Holds the id of the environment that it is true of: copies of
+the bytes have it too."""
 
 
 def needs_preparing(engine: Engine, environment: Environment, spec: Spec) -> bool:
@@ -30,22 +37,81 @@ def needs_preparing(engine: Engine, environment: Environment, spec: Spec) -> boo
 def wake_unprepared(
     engine: Engine, environment: Environment, spec: Spec, *, verb: str, report: Report = silent
 ) -> Environment:
-    """Starts everything in a fork that was never awake. Returns it with its base, to be recorded by the caller."""
+    """Starts everything in a fork that was never awake. Returns it with its base, to be recorded by the caller: maybe
+    under another id, and then `forget` the old one."""
     stores = servers.find_stores(engine, engine.volumes.environment_path(environment.id), spec)
     if not stores:
         apply.bring_up(engine, environment, spec, verb=verb, fresh=True, report=report)
         return environment
+    made = _begin(engine, environment, spec, stores, verb)
+    try:
+        return _prepare(engine, made, spec, stores, verb=verb, report=report)
+    except WyeError:
+        if made.id != environment.id:
+            apply.bring_down(engine, made, spec, verb=verb, kill=True)
+            engine.network.detach(made.id)
+            forget(engine, made)
+        raise
+
+
+def _prepare(
+    engine: Engine, environment: Environment, spec: Spec, stores: list[servers.Store], *, verb: str, report: Report
+) -> Environment:
     closed = replace(environment, ports={})
     wanted = _closure(spec, [str(store.service.name) for store in stores]) - set(environment.stopped)
-    apply.bring_up(engine, closed, spec, verb=verb, services=wanted, fresh=True, report=report)
+    apply.bring_up(engine, closed, spec, verb=verb, services=wanted, fresh=False, report=report)
     for store in stores:
         if store.service.name in wanted:
             engine.host.at(f"{verb}:prepare")
-            store.kind.prepare_fork(servers.live(engine, environment, store))
+            store.kind.prepare_fork(servers.endpoint(engine, environment, store))
     base = keep_base(engine, environment, verb=verb)
+    engine.host.remove_tree(f"{verb}:synced", _mark(engine, environment))
     prepared = replace(environment, base=base)
     apply.bring_up(engine, prepared, spec, verb=verb, fresh=False, report=report)
     return prepared
+
+
+def forget(engine: Engine, environment: Environment) -> None:
+    """Removes the bytes that nobody has recorded, or that nobody has any more."""
+    engine.volumes.delete_environment(environment.id)
+    engine.runtime.delete_logs(environment.id)
+
+
+def _begin(engine: Engine, environment: Environment, spec: Spec, stores: list[servers.Store], verb: str) -> Environment:
+    """Its volumes ready for servers that do not sync, unless what it began with is gone."""
+    start = SnapshotId(engine.ledger.get_revision(environment.revision).snapshot)
+    if engine.volumes.snapshot_path(start).is_dir():
+        if _is_unsynced(engine, environment):
+            environment = _anew(engine, environment, spec, start, verb)
+        engine.host.write_file(f"{verb}:unsynced", _mark(engine, environment), environment.id.encode(), mode=0o600)
+        apply.prepare_volumes(engine, environment, spec)
+        for store in stores:
+            if store.service.name not in environment.stopped:
+                store.kind.hasten(engine.volumes.environment_path(environment.id) / "volumes" / store.volume)
+    else:
+        apply.prepare_volumes(engine, environment, spec)
+    return environment
+
+
+def _anew(engine: Engine, environment: Environment, spec: Spec, start: SnapshotId, verb: str) -> Environment:
+    """The same fork with the bytes that it began with, under a new id. Until that is recorded the old one stays."""
+    apply.bring_down(engine, environment, spec, verb=verb, kill=True)
+    engine.network.detach(environment.id)
+    made = replace(environment, id=new_environment_id())
+    engine.host.at(f"{verb}:anew")
+    engine.volumes.fork(start, made.id, limit_bytes=environment.disk_bytes)
+    return made
+
+
+def _is_unsynced(engine: Engine, environment: Environment) -> bool:
+    try:
+        return _mark(engine, environment).read_text() == environment.id
+    except FileNotFoundError:
+        return False
+
+
+def _mark(engine: Engine, environment: Environment) -> Path:
+    return engine.volumes.environment_path(environment.id) / _MARK
 
 
 def await_databases(engine: Engine, environment: Environment, spec: Spec) -> None:

@@ -87,12 +87,19 @@ class Change:
         )
 
     def commit(
-        self, environment: Environment, *, verb: Verb | None = None, message: str = "", previous: EntryId | None = None
+        self,
+        environment: Environment,
+        *,
+        verb: Verb | None = None,
+        message: str = "",
+        previous: EntryId | None = None,
+        durable: bool = True,
     ) -> Head:
-        """Appends an entry and moves the ref; durable when it returns. Raises RefConflict if somebody was faster."""
+        """Appends an entry and moves the ref; durable when it returns, unless the verb commits once more before it
+        answers. Raises RefConflict if somebody was faster."""
         entry = self.entry(environment, verb=verb, message=message, previous=previous)
         self.engine.host.at(f"{self.intent.verb}:commit")
-        entry_id = self.engine.ledger.append(environment.name, entry.previous, entry)
+        entry_id = self.engine.ledger.append(environment.name, entry.previous, entry, durable=durable)
         self.engine.host.at(f"{self.intent.verb}:committed")
         return Head(entry_id, entry)
 

@@ -104,20 +104,21 @@ class RunningEndpoint:
 
 def live(engine: Engine, environment: Environment, store: Store, *, timeout_s: float = _READY_S) -> Endpoint:
     """The environment's own server. Raises Unavailable if it does not answer."""
-    endpoint = _own(engine, environment, store)
-    store.kind.await_ready(endpoint, timeout_s)
-    return endpoint
+    found = endpoint(engine, environment, store)
+    store.kind.await_ready(found, timeout_s)
+    return found
 
 
 def live_if_asked(engine: Engine, environment: Environment, store: Store) -> Endpoint:
     """The same for one who perhaps asks it nothing: only who does waits for it."""
     awaited = cache(lambda: live(engine, environment, store))
-    return _own(engine, environment, store, awaited)
+    return endpoint(engine, environment, store, awaited)
 
 
-def _own(
+def endpoint(
     engine: Engine, environment: Environment, store: Store, started: Callable[[], object] = lambda: None
 ) -> RunningEndpoint:
+    """The environment's own server, which may be starting still."""
     identity = apply.container_id(environment, str(store.service.name))
     env = {**environment.images[str(store.service.name)].config.environment, **store.service.environment}
     root = engine.volumes.environment_path(environment.id) / "volumes" / store.volume
@@ -181,6 +182,7 @@ def throwaway(
             argv=argv,
             namespace=None,
             durable=False,
+            yields=True,
             hostname="throwaway",
         )
         rootfs = engine.images.rootfs(images[name])

@@ -63,8 +63,11 @@ def ensure_awake(engine: Engine, name: EnvironmentName, *, actor: str, report: R
         with records.change(engine, Verb.WAKE, name, actor=actor, previous=head.id) as doing:
             if preparing.needs_preparing(engine, environment, spec):
                 # Recorded last: until its databases are ready for others it counts as asleep.
-                environment = preparing.wake_unprepared(engine, environment, spec, verb="wake", report=report)
-                return doing.commit(replace(environment, awake=True, down=False)).environment
+                prepared = preparing.wake_unprepared(engine, environment, spec, verb="wake", report=report)
+                awake = doing.commit(replace(prepared, awake=True, down=False)).environment
+                if awake.id != environment.id:
+                    preparing.forget(engine, environment)
+                return awake
             environment = doing.commit(replace(environment, awake=True, down=False)).environment
             apply.bring_up(engine, environment, spec, verb="wake", fresh=True, report=report)
             preparing.await_databases(engine, environment, spec)

@@ -78,13 +78,14 @@ class Ledger:
             following = entry.previous
             limit = None if limit is None else limit - 1
 
-    def append(self, name: EnvironmentName, expected: EntryId | None, entry: Entry) -> EntryId:
+    def append(self, name: EnvironmentName, expected: EntryId | None, entry: Entry, *, durable: bool = True) -> EntryId:
         """Makes `entry` the newest of `name`, whose newest is `expected` (None: there is no such environment).
 
-        Durable when it returns, with all that was put before. If the clock has been set back, the entry gets its
-        predecessor's time: a ledger never runs backwards. Raises RefConflict, and then nothing has changed."""
+        Durable when it returns, with all that was put before; or with the next entry that is. If the clock has been
+        set back, the entry gets its predecessor's time: a ledger never runs backwards. Raises RefConflict, and then
+        nothing has changed."""
         entry_id = self._put_entry(name, expected, entry)
-        self._swap(refs.environment(name), expected, entry_id)
+        self._swap(refs.environment(name), expected, entry_id, durable=durable)
         return entry_id
 
     def rename(self, name: EnvironmentName, expected: EntryId, entry: Entry) -> EntryId:

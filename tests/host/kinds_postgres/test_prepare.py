@@ -10,6 +10,7 @@ import pytest
 
 from wye.errors import NotFound, Unsupported
 from wye.host import Host
+from wye.kinds.postgres import unsynced
 from wye.kinds.postgres.cluster import clean, find_data, refuse_tablespaces, version
 from wye.kinds.postgres.volume import PostgresVolume
 from wye.merge.refused import Refused
@@ -204,3 +205,42 @@ def test_what_is_not_merged_is_refused_by_name(rig: Any, production: Any, kind: 
         assert all(not conflict.choices for conflict in refused.value.conflicts)
     finally:
         fork.discard()
+
+
+def test_a_server_need_not_sync_until_it_is_told(rig: Any) -> None:
+    source = rig.create(settings={"fsync": "on"})
+    source.run(APP, "alter system set work_mem = '77MB'")
+    fork = rig.start(rig.snapshot(source))
+    fork.server.stop()
+    data = data_of(rig, fork)
+    settings = data / "postgresql.auto.conf"
+    before = settings.read_bytes()
+    try:
+        unsynced.begin(rig.host, data)
+        unsynced.begin(rig.host, data)
+        clean(rig.host, data)
+        fork.server = rig.servers.start(data)
+        assert fork.query(APP, "show fsync") == [("off",)]
+        assert unsynced.end(rig.host, data)
+        assert not unsynced.end(rig.host, data)
+        assert settings.read_bytes() == before
+        connection = fork.server.connect(APP)
+        unsynced.reload(rig.host, connection)
+        connection.close()
+        assert fork.query(APP, "show fsync") == [("on",)]
+        assert fork.query(APP, "show work_mem") == [("77MB",)]
+        unsynced.begin(rig.host, data)
+        PostgresVolume(rig.host).prepare(data)
+        assert settings.read_bytes() == before, "what a preparation left that was cut short"
+    finally:
+        fork.discard()
+        source.discard()
+
+
+def test_settings_behind_a_link_are_left_alone(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    (tmp_path / "postgresql.auto.conf").symlink_to(outside)
+    unsynced.begin(Host(), tmp_path)
+    assert not unsynced.end(Host(), tmp_path)
+    assert outside.read_text() == "mine"

@@ -83,6 +83,13 @@ def test_limits() -> None:
     assert config.resources(Limits(), limits_swap=True)["pids"] == {"limit": config.DEFAULT_PIDS}
 
 
+def test_what_yields_has_a_smaller_share() -> None:
+    limits = Limits(cpus=1.5)
+    assert "cpu" not in config.resources(Limits(), limits_swap=True)
+    assert config.resources(Limits(), limits_swap=True, yields=True)["cpu"] == {"shares": 128}
+    assert config.resources(limits, limits_swap=True, yields=True)["cpu"]["quota"] == 150_000
+
+
 def test_inner_mounts_come_after_outer_ones() -> None:
     sources = (config.Source("/p/a", "/data/a/b", False), config.Source("/p/b", "/data", True))
     tmpfs = (Mount(kind=MountKind.TMPFS, source="", target="/data/a", size_bytes=4096),)

@@ -30,6 +30,8 @@ INIT_TARGET = "/dev/wye-init"
 """Below /dev, which is a tmpfs: a mount point in the root file system would become part of the layer."""
 
 _CPU_PERIOD_US = 100_000
+_YIELDING_SHARES = 128
+"""Of the processor while it is wanted by several; 1024 is everybody's."""
 _UNLIMITED = 2**64 - 1
 _NAMESPACES = ("user", "pid", "ipc", "uts", "mount", "cgroup")
 _MASKED = (
@@ -119,7 +121,7 @@ def configuration(plan: ContainerPlan, found: Found, process: Mapping[str, Any])
                 "namespaces": [*({"type": kind} for kind in _NAMESPACES), network],
                 "uidMappings": mapping,
                 "gidMappings": mapping,
-                "resources": resources(plan.limits, limits_swap=found.limits_swap),
+                "resources": resources(plan.limits, limits_swap=found.limits_swap, yields=plan.yields),
                 "sysctl": {
                     name: value
                     for name, value in plan.sysctls.items()
@@ -133,7 +135,7 @@ def configuration(plan: ContainerPlan, found: Found, process: Mapping[str, Any])
     )
 
 
-def resources(limits: Limits, *, limits_swap: bool) -> dict[str, Any]:
+def resources(limits: Limits, *, limits_swap: bool, yields: bool = False) -> dict[str, Any]:
     made: dict[str, Any] = {
         "devices": [{"allow": False, "access": "rwm"}],
         "pids": {"limit": limits.pids or DEFAULT_PIDS},
@@ -143,8 +145,11 @@ def resources(limits: Limits, *, limits_swap: bool) -> dict[str, Any]:
         if limits_swap:
             # Memory and swap together: equal means that nothing is swapped.
             made["memory"]["swap"] = limits.memory_bytes
+    cpu = {"shares": _YIELDING_SHARES} if yields else {}
     if limits.cpus is not None:
-        made["cpu"] = {"quota": max(1000, int(limits.cpus * _CPU_PERIOD_US)), "period": _CPU_PERIOD_US}
+        cpu |= {"quota": max(1000, int(limits.cpus * _CPU_PERIOD_US)), "period": _CPU_PERIOD_US}
+    if cpu:
+        made["cpu"] = cpu
     return made
 
 

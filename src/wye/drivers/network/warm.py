@@ -1,13 +1,15 @@
 """Networks made ahead of need, by one background thread.
 
-Knows nothing of the kernel: it is given how to build and how to demolish. Building one takes about 10 ms; taking one
-takes a dictionary look-up.
+Knows nothing of the kernel: it is given how to build and how to demolish. Building one takes about 10 ms of a
+processor; taking one takes a dictionary look-up. What was taken is replaced a little later: whoever took it is about
+to start something, and should have the machine for it.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -17,6 +19,7 @@ from wye.interfaces import NetworkShape
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 60.0
+_REST_S = 0.5
 
 
 class Warm:
@@ -28,6 +31,7 @@ class Warm:
         self._changed = threading.Condition()
         self._wanted: dict[NetworkShape, int] = {}
         self._ready: dict[NetworkShape, deque[int]] = {}
+        self._taken_at = -_REST_S
         self._closing = False
         self._thread: threading.Thread | None = None
 
@@ -45,11 +49,12 @@ class Warm:
             self._demolish(number)
 
     def take(self, shape: NetworkShape) -> int | None:
-        """One of the stock, which is replaced; None if there is none."""
+        """One of the stock, which is replaced soon, or at once if it was the last; None if there is none."""
         with self._changed:
             ready = self._ready.get(shape)
             if not ready:
                 return None
+            self._taken_at = time.monotonic()
             self._changed.notify_all()
             return ready.popleft()
 
@@ -81,6 +86,15 @@ class Warm:
     def _is_short(self, shape: NetworkShape) -> bool:
         return len(self._ready.get(shape, ())) < self._wanted.get(shape, 0)
 
+    def _rest_s(self) -> float:
+        return max(0.0, self._taken_at + _REST_S - time.monotonic())
+
+    def _next(self) -> NetworkShape | None:
+        """What to build now: one that has run out; others after a rest."""
+        short = list(filter(self._is_short, self._wanted))
+        empty = [shape for shape in short if not self._ready.get(shape)]
+        return next(iter(empty or (short if self._rest_s() == 0 else [])), None)
+
     def _surplus(self, shape: NetworkShape) -> list[int]:
         ready = self._ready.get(shape, deque())
         surplus = [ready.pop() for _ in range(len(ready) - self._wanted.get(shape, 0))]
@@ -92,10 +106,11 @@ class Warm:
         pause_s = _FIRST_PAUSE_S
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closing or any(map(self._is_short, self._wanted)))
+                while not self._closing and (shape := self._next()) is None:
+                    self._changed.wait(self._rest_s() or None)
                 if self._closing:
                     return
-                shape = next(filter(self._is_short, self._wanted))
+            assert shape is not None
             try:
                 number = self._build(shape)
             except WyeError as error:

@@ -39,6 +39,9 @@ FENCE: Mapping[str, str] = {
 }
 """For every throwaway server. Not for a fork's own, which runs as its compose file says."""
 
+KEPT: Mapping[str, str] = {**FENCE, "fsync": "off"}
+"""For a server that is stopped cleanly and whose bytes then come into a snapshot: that syncs them."""
+
 THROWAWAY: Mapping[str, str] = {
     **FENCE,
     "fsync": "off",

@@ -19,8 +19,9 @@ import psycopg
 from wye.errors import BadRequest, InvariantError, NotFound, Unavailable
 from wye.interfaces import Applied, Changes, Endpoint, PathChange, Terms
 from wye.kinds.postgres import apply as merging
+from wye.kinds.postgres import unsynced
 from wye.kinds.postgres.changes import DatabaseChanges, page, stat, to_json
-from wye.kinds.postgres.cluster import FENCE, THROWAWAY, find_data, is_starting, refuse_tablespaces
+from wye.kinds.postgres.cluster import KEPT, THROWAWAY, find_data, is_starting, refuse_tablespaces
 from wye.kinds.postgres.patient import PatientConnection
 from wye.kinds.postgres.plan import read_changes
 from wye.kinds.postgres.prepare import MAINTENANCE, prepare
@@ -30,7 +31,8 @@ from wye.kinds.postgres.watch import full_name, parts
 from wye.merge.conflict import resolutions_from_json
 from wye.merge.rows import Grain
 
-_POLL_S = 0.003
+_READY_S = 60.0
+_LOOK_EVERY_S, _ASK_EVERY_S = 0.001, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,26 +103,42 @@ class PostgresKind(PostgresVolume):
         # The engine reaches a throwaway through its socket alone; `listen_addresses` of the fence closes the rest.
         return (
             "postgres",
-            *(word for name, value in (FENCE if durable else THROWAWAY).items() for word in ("-c", f"{name}={value}")),
+            *(word for name, value in (KEPT if durable else THROWAWAY).items() for word in ("-c", f"{name}={value}")),
         )
 
     def await_ready(self, server: Endpoint, timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
-        data = find_data(self._host, server.root)
-        while True:
-            try:
-                if data is not None and is_starting(self._host, server.root / data):
-                    # It would turn a connection away, and take longer to start for having made a process for it.
-                    raise Unavailable("it is starting")
-                EndpointServer(server).connect(MAINTENANCE).close()
-                return
-            except (Unavailable, NotFound) as error:
-                if time.monotonic() > deadline:
-                    raise Unavailable(f"postgres does not answer after {timeout_s:g} s: {error.message}") from error
-            time.sleep(_POLL_S)
+        self._connect(server, timeout_s).close()
+
+    def hasten(self, root: Path) -> None:
+        data = find_data(self._host, root)
+        if data is not None:
+            unsynced.begin(self._host, root / data)
 
     def prepare_fork(self, server: Endpoint) -> None:
-        prepare(self._host, EndpointServer(server))
+        connection = self._connect(server, _READY_S)
+        try:
+            prepare(self._host, EndpointServer(server), connection)
+            data = find_data(self._host, server.root)
+            if data is not None and unsynced.end(self._host, server.root / data):
+                unsynced.reload(self._host, connection)
+        finally:
+            connection.close()
+
+    def _connect(self, server: Endpoint, timeout_s: float) -> Connection:
+        """Once the server lets it in. One that says that it is starting is asked only now and then, lest it lies: it
+        would turn a connection away, and take longer to start for having made a process for it."""
+        data = find_data(self._host, server.root)
+        deadline = time.monotonic() + timeout_s
+        ask_at = time.monotonic() + _ASK_EVERY_S
+        while True:
+            if data is None or time.monotonic() > ask_at or not is_starting(self._host, server.root / data):
+                try:
+                    return EndpointServer(server).connect(MAINTENANCE)
+                except (Unavailable, NotFound) as error:
+                    if time.monotonic() > deadline:
+                        raise Unavailable(f"postgres does not answer after {timeout_s:g} s: {error.message}") from error
+                ask_at = time.monotonic() + _ASK_EVERY_S
+            time.sleep(_LOOK_EVERY_S)
 
     def read(
         self, base: Endpoint, theirs: Endpoint, freeze: Callable[[], list[PathChange]], *, place: str, settings: Terms

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from wye.errors import Unsupported
 from wye.host import Host
 from wye.kinds.postgres.cluster import Server
-from wye.kinds.postgres.session import LOG_SCHEMA, Connection, begin_session, fetch, literal, quote, value
+from wye.kinds.postgres.session import LOG_SCHEMA, Connection, begin_session, fetch, literal, quote
 
 STRIDE = 100_000
 """Steps that a fork's sequences move ahead; less where a sequence has not that much left."""
@@ -25,7 +25,26 @@ TRIGGERS = (f"{LOG_SCHEMA}_end", f"{LOG_SCHEMA}_drop")
 MAINTENANCE, TEMPLATE = "postgres", "template1"
 
 _AT_ONCE = 4
-_PREPARED = "select database, gid from pg_prepared_xacts"
+_CLUSTER = """
+select pg_is_in_recovery(),
+    coalesce((select json_agg(array[database::text, gid]) from pg_prepared_xacts), '[]'),
+    coalesce((select json_agg(datname order by datname) from pg_database where datallowconn), '[]')
+"""
+_OWN = f"""
+select
+    coalesce((select json_agg(slot_name) from pg_replication_slots
+        where slot_type = 'physical' or database = current_database()), '[]'),
+    coalesce((select json_agg(subname) from pg_subscription
+        where subdbid = (select oid from pg_database where datname = current_database())), '[]'),
+    exists (select from pg_namespace where nspname = '{LOG_SCHEMA}')
+        or exists (select from pg_event_trigger where evtname in ('{TRIGGERS[0]}', '{TRIGGERS[1]}'))
+"""
+_DROP_LOG = f"""
+drop event trigger if exists {TRIGGERS[0]};
+drop event trigger if exists {TRIGGERS[1]};
+drop schema if exists {LOG_SCHEMA} cascade;
+"""
+"""A fork of a fork has a log already: it starts empty."""
 
 _LOG = f"""
 create schema {LOG_SCHEMA};
@@ -74,44 +93,52 @@ from (
 """
 
 
-def prepare(host: Host, server: Server, *, stride: int = STRIDE) -> None:
+def prepare(host: Host, server: Server, given: Connection | None = None, *, stride: int = STRIDE) -> None:
     """Prepares every database of the cluster but the template, several at once. Take the base snapshot next.
 
-    No Postgres checkpoint is written: a block that this changes and that reaches the disk only after the snapshot
-    counts as changed, and its rows are found to be equal. The WAL is on disk when this returns.
+    `given`: a fresh connection to the maintenance database, to be used for it. No Postgres checkpoint is written: a
+    block that this changes and that reaches the disk only after the snapshot counts as changed, and its rows are found
+    to be equal. The WAL is written, and on disk if the server syncs, when this returns.
 
     Raises Unsupported for a standby: it cannot be written to, and its primary's changes are not its own.
     """
-    with opened(server, MAINTENANCE) as connection:
-        if value(connection, "select pg_is_in_recovery()"):
+    with contextlib.ExitStack() as own:
+        connection = own.enter_context(opened(server, MAINTENANCE)) if given is None else begin_session(given)
+        (found,) = fetch(connection, _CLUSTER)
+        standby, prepared, names = found
+        if standby:
             raise Unsupported("the cluster is a standby: fork its primary")
-        prepared = [(str(owner), str(gid)) for owner, gid in fetch(connection, _PREPARED)]
-        others = [name for name in list_databases(connection) if name not in (MAINTENANCE, TEMPLATE)]
+        others = [name for name in names if name not in (MAINTENANCE, TEMPLATE)]
         with ThreadPoolExecutor(_AT_ONCE) as executor:
             done = [executor.submit(_prepare_apart, host, server, name, prepared, stride) for name in others]
             _prepare_database(host, connection, MAINTENANCE, prepared, stride)
             for each in done:
                 each.result()
         host.at("postgres:prepare:flush")
-        connection.execute("set synchronous_commit = on")
-        connection.execute("select pg_logical_emit_message(true, 'wye', 'prepared')")
+        connection.execute("set synchronous_commit = on; select pg_logical_emit_message(true, 'wye', 'prepared')")
 
 
-def _prepare_apart(host: Host, server: Server, name: str, prepared: list[tuple[str, str]], stride: int) -> None:
+def _prepare_apart(host: Host, server: Server, name: str, prepared: list[list[str]], stride: int) -> None:
     with opened(server, name) as connection:
         _prepare_database(host, connection, name, prepared, stride)
 
 
-def _prepare_database(
-    host: Host, connection: Connection, name: str, prepared: list[tuple[str, str]], stride: int
-) -> None:
+def _prepare_database(host: Host, connection: Connection, name: str, prepared: list[list[str]], stride: int) -> None:
+    """In few messages: each is a wait for a server that has just begun and has nothing in its caches."""
     connection.execute("set synchronous_commit = off")
     for owner, gid in prepared:
         if owner == name:
             host.at("postgres:prepare:rollback")
             connection.execute(f"rollback prepared {literal(gid)}")
-    _drop_slots(host, connection)
-    _install_log(host, connection)
+    (found,) = fetch(connection, _OWN)
+    slots, subscriptions, has_log = found
+    host.at("postgres:prepare:slots")
+    for slot in slots:
+        connection.execute(f"select pg_drop_replication_slot({literal(slot)})")
+    for subscription in subscriptions:  # those of a fork must not reach their publisher
+        connection.execute(f"alter subscription {quote(subscription)} disable")
+    host.at("postgres:prepare:log")
+    connection.execute(f"{_DROP_LOG if has_log else ''} {_LOG}")  # one message is one transaction
     if stride:
         host.at("postgres:prepare:sequences")
         connection.execute(_SHIFT.format(stride=stride))
@@ -129,24 +156,3 @@ def opened(server: Server, database: str) -> Iterator[Connection]:
         yield begin_session(connection)
     finally:
         connection.close()
-
-
-def _drop_slots(host: Host, connection: Connection) -> None:
-    """Also takes subscriptions off their slots: a subscription of a fork must not reach its publisher."""
-    host.at("postgres:prepare:slots")
-    own = "slot_type = 'physical' or database = current_database()"
-    for (slot,) in fetch(connection, f"select slot_name from pg_replication_slots where {own}"):
-        connection.execute(f"select pg_drop_replication_slot({literal(slot)})")
-    mine = "subdbid = (select oid from pg_database where datname = current_database())"
-    for (name,) in fetch(connection, f"select subname from pg_subscription where {mine}"):
-        connection.execute(f"alter subscription {quote(name)} disable")
-
-
-def _install_log(host: Host, connection: Connection) -> None:
-    """A fork of a fork has a log already: it starts empty."""
-    host.at("postgres:prepare:log")
-    with connection.transaction():
-        for trigger in TRIGGERS:
-            connection.execute(f"drop event trigger if exists {trigger}")
-        connection.execute(f"drop schema if exists {LOG_SCHEMA} cascade")
-        connection.execute(_LOG)

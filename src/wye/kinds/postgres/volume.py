@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wye.host import Host
+from wye.kinds.postgres import unsynced
 from wye.kinds.postgres.cluster import clean, find_data
 
 
@@ -27,3 +28,4 @@ class PostgresVolume:
         folder = find_data(self._host, root)
         if folder is not None:
             clean(self._host, root / folder)
+            unsynced.end(self._host, root / folder)

@@ -31,6 +31,7 @@ from wye.merge.refused import Refused
 
 _PORT = 6379
 _POLL_S = 0.003
+_READY_S = 60.0
 _PASSWORDS = ("REDIS_PASSWORD", "VALKEY_PASSWORD")
 
 
@@ -114,8 +115,12 @@ class RedisKind(RedisVolume):
         finally:
             client.close()
 
+    def hasten(self, root: Path) -> None:
+        """It loads what is there and syncs nothing for that."""
+
     def prepare_fork(self, server: Endpoint) -> None:
         """A fork's Redis needs nothing: what it writes from now on is told by its own file."""
+        self.await_ready(server, _READY_S)
 
     def read(
         self, base: Endpoint, theirs: Endpoint, freeze: Callable[[], list[PathChange]], *, place: str, settings: Terms
