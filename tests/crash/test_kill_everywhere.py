@@ -60,7 +60,7 @@ class Stage:
             self.armed.unlink()
 
     def up(self) -> None:
-        self.running.client.up(self.project, environment={})
+        self.running.client.up(self.project, environment={}, wait=False)
 
 
 @pytest.fixture
