@@ -3,7 +3,7 @@
     import wye
     client = wye.connect()
     client.fork("production", "fix-1")
-    client.exec("fix-1", ["psql", "-c", "drop table orders"])
+    client.exec("fix-1", ["psql", "-U", "shop", "-c", "drop table orders"], service="db")
     client.discard("fix-1")
 
 Answers are the values of `api.wire`. Errors are those of `wye.errors`, raised here as they were there, with their

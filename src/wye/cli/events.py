@@ -9,6 +9,7 @@ import typer
 
 from wye.api import wire
 from wye.cli import words
+from wye.cli.log import arguments
 from wye.cli.session import INTERRUPTED, Json, say, session_of
 
 
@@ -29,5 +30,5 @@ def events(
 
 def render(event: wire.Event) -> str:
     where = f"{event.environment}/{event.service}" if event.service else event.environment
-    detail = " ".join(f"{key}={value}" for key, value in event.detail.items())
-    return words.harmless(" ".join(part for part in (words.moment(event.at), event.kind, where, detail) if part))
+    parts = (words.moment(event.at), event.kind, where, arguments(event.detail))
+    return words.harmless(" ".join(part for part in parts if part))

@@ -42,7 +42,7 @@ def exec_(
 ) -> None:
     """Run a command in an environment; exits as it does. Options come before ENVIRONMENT.
 
-    wye exec fix-1 -- psql -c 'drop table orders'"""
+    wye exec -s db fix-1 -- psql -U shop -c 'drop table orders'"""
     session = session_of(context)
     options: dict[str, Any] = {"service": service, "env": _variables(env or []), "user": user, "working_dir": workdir}
     if session.json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -14,8 +15,8 @@ from wye.cli.session import Entry, Environment, Json, session_of
 from wye.cli.tables import coloured, page, show, table
 from wye.errors import CheckFailed
 
-_EVIDENCE = "evidence"
-"""The argument that names the object that a merge's evidence is kept in: `show` has what is in it."""
+_UNSAID = {"evidence", "source_id"}
+"""Arguments for programs: the object that a merge's evidence is kept in (`show` has what is in it), an id."""
 
 _ID = re.compile(r"[0-9a-f]{64}")
 
@@ -46,7 +47,7 @@ def render(result: wire.LogResult) -> None:
                     entry.verb,
                     entry.actor,
                     words.short(entry.revision),
-                    entry.message or _arguments(entry),
+                    entry.message or arguments(entry.arguments),
                 )
                 for entry in result.entries
             ),
@@ -80,7 +81,7 @@ def render_entry(entry: wire.EntryView) -> None:
         ("revision", entry.revision),
         ("source", entry.source or ""),
         ("message", entry.message),
-        *((key, value) for key, value in entry.arguments.items() if key != _EVIDENCE),
+        *((key, value) for key, value in entry.arguments.items() if key not in _UNSAID),
     ]
     head = [
         Text.assemble((f"{words.harmless(name):<12} ", "bold"), words.harmless(value)) for name, value in lines if value
@@ -88,9 +89,10 @@ def render_entry(entry: wire.EntryView) -> None:
     page(*head, *(("", *outcome.evidence_lines(entry.evidence)) if entry.evidence else ()))
 
 
-def _arguments(entry: wire.EntryView) -> str:
+def arguments(given: Mapping[str, str]) -> str:
+    """In a line, as far as people want to know: ids cut short."""
     return " ".join(
         f"{key}={words.short(value) if _ID.fullmatch(value) else value}"
-        for key, value in entry.arguments.items()
-        if value and key != _EVIDENCE
+        for key, value in given.items()
+        if value and key not in _UNSAID
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import typer
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from rich.table import Table
 from rich.text import Text
 
@@ -43,6 +43,16 @@ class _Evidence(wire.View):
     applied: dict[str, int] = Field(default_factory=dict)
     restarted: tuple[str, ...] = ()
     steps: dict[str, float] = Field(default_factory=dict)
+
+    @field_validator("steps", mode="before")
+    @classmethod
+    def _in_order(cls, given: Any) -> Any:
+        """Pairs in their order; what was kept long ago is a mapping in the order of its names."""
+        return dict(given) if isinstance(given, list) and all(_is_pair(each) for each in given) else given
+
+
+def _is_pair(given: Any) -> bool:
+    return isinstance(given, list) and len(given) == 2 and isinstance(given[0], str)
 
 
 def finish(session: Session, result: wire.MergeResult, verb: str, retry: str, *, rehearsal: bool = False) -> None:

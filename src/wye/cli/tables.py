@@ -21,6 +21,9 @@ Shown = Table | Text | str
 
 _TRAILING = re.compile(r" +$", re.MULTILINE)
 
+_WHOLE = {"ENTRY", "REVISION", "ID"}
+"""Columns of what somebody copies, which is not broken in two where a terminal is narrow."""
+
 _COLOURS = {
     "healthy": "green",
     "running": "green",
@@ -54,7 +57,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
     used = [index for index in range(len(heads)) if any(row[index].plain for row in body)]
     made = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold", show_edge=False)
     for index in used:
-        made.add_column(heads[index], no_wrap=index == 0, overflow="fold")
+        made.add_column(heads[index], no_wrap=index == 0 or heads[index] in _WHOLE, overflow="fold")
     for row in body:
         made.add_row(*(row[index] for index in used))
     return made
