@@ -112,6 +112,21 @@ def test_a_tag_is_a_version_of_the_suite(catalogue: ImageStore) -> None:
         assert caught.value.hint
 
 
+def test_a_version_that_another_release_has(catalogue: ImageStore) -> None:
+    """Beside the host's own version, and on a base of its own."""
+    own = catalogue.resolve("wye/postgres", pull=False, report=silent)
+    image = catalogue.resolve("wye/postgres:17", pull=False, report=silent)
+    assert image.config.labels["wye.version"].startswith("17.")
+    assert image.config.command == own.config.command
+    release = (catalogue.rootfs(image) / "etc/os-release").read_text()
+    assert "VERSION_CODENAME=trixie" in release
+    sources = (catalogue.rootfs(image) / "etc/apt/sources.list.d/debian.sources").read_text()
+    assert "trixie" in sources
+    assert "bookworm" not in sources
+    assert catalogue.present("wye/postgres:17") == image
+    assert catalogue.resolve("wye/postgres", pull=False, report=silent) == own
+
+
 def test_an_unknown_name_says_what_there_is(catalogue: ImageStore) -> None:
     for name in ("wye/mysql", "wye/", "wye/../base", "wye/base/x"):
         with pytest.raises(NotFound) as caught:

@@ -4,7 +4,8 @@ A recipe is a directory of data (`recipes/<name>/`): recipe.toml says which pack
 result, before.sh and after.sh run in a chamber around the installation. The digest of an image is the hash of
 its recipe and of the package versions that it holds, so equal contents have equal digests on every machine.
 An image is made again when its recipe has changed, or on request (`pull`); a newer Debian package alone
-changes nothing behind anybody's back.
+changes nothing behind anybody's back. A version that the host's release does not have is made of the release that
+the recipe names for it (`releases`), from the host's own mirrors.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,24 @@ rm -f /var/lib/dbus/machine-id
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """recipe.toml: `packages` on top of the catalogue image `from_` (None: a new tree), and the configuration."""
+    """recipe.toml: `packages` on top of the catalogue image `from_` (None: a new tree), and the configuration.
+    `releases`: by major version, the Debian release that has it."""
 
     summary: str
     version_of: str
     packages: tuple[str, ...]
     from_: str | None
     config: ImageConfig
+    releases: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Edition:
+    """A recipe, made of the packages of one release. `reference` is what it is kept under."""
+
+    name: str
+    debian: Debian
+    reference: str
 
 
 class Catalogue:
@@ -71,23 +83,34 @@ class Catalogue:
     def resolve(self, reference: str, *, pull: bool, report: Report) -> Image:
         """`wye/NAME` or `wye/NAME:VERSION`. Raises NotFound, with what there is."""
         name, tag = self._parts(reference)
-        image = self._current(name, pull)
+        edition = self._edition(name, tag)
+        image = self._current(edition, pull)
         if image is None and tag not in ("", "latest"):
-            self._check_candidate(name, tag)
+            self._check_candidate(edition, tag)
         if image is None:
-            image = self._make(name, pull, report)
+            image = self._make(edition, pull, report)
         version = image.config.labels[_VERSION]
         if tag not in ("", "latest") and not _is_version(tag, version):
-            raise _no_such_version(name, tag, version)
+            raise self._no_such_version(name, tag, version)
         return replace(image, reference=reference)
 
     def present(self, reference: str) -> Image | None:
         """The same if it is here and need not be made again. Raises NotFound, with what there is."""
         name, tag = self._parts(reference)
-        image = self._current(name, pull=False)
+        image = self._current(self._edition(name, tag), pull=False)
         if image is None or not (tag in ("", "latest") or _is_version(tag, image.config.labels[_VERSION])):
             return None
         return replace(image, reference=reference)
+
+    def _edition(self, name: str, tag: str) -> _Edition:
+        release = self._recipe(name).releases.get(tag.partition(".")[0])
+        return self._edition_of(name, None if release is None else self._debian.other(release))
+
+    def _edition_of(self, name: str, debian: Debian | None) -> _Edition:
+        """`debian`: of a release that may be the host's own."""
+        if debian is None or debian.release() == self._debian.release():
+            return _Edition(name, self._debian, f"{PREFIX}{name}")
+        return _Edition(name, debian, f"{PREFIX}{name}@{debian.release().codename}")
 
     def _parts(self, reference: str) -> tuple[str, str]:
         """Name and tag."""
@@ -97,24 +120,31 @@ class Catalogue:
             raise NotFound(f"the catalogue has no image {reference}", hint=f"it has {known}")
         return name, tag
 
-    def _current(self, name: str, pull: bool) -> Image | None:
+    def _current(self, edition: _Edition, pull: bool) -> Image | None:
         """What is here and need not be made again. One made in this hour is as new as `pull` can ask for, so that
         several images that are pulled at once are made on one base."""
-        named = self._shelf.named(f"{PREFIX}{name}")
-        if named is None or named.recipe != self.recipe_hash(name):
+        named = self._shelf.named(edition.reference)
+        if named is None or named.recipe != self._recipe_hash(edition):
             return None
         if pull and self._host.now() - named.at > _NEW_S:
             return None
         return self._shelf.image(named.digest)
 
-    def _check_candidate(self, name: str, tag: str) -> None:
+    def _check_candidate(self, edition: _Edition, tag: str) -> None:
         """Says no before minutes are spent. A Debian metapackage knows only the major version."""
-        with self._debian.locked():
-            self._debian.refresh()
-            candidate = self._debian.candidate(self._recipe(name).version_of)
+        with edition.debian.locked():
+            edition.debian.refresh()
+            candidate = edition.debian.candidate(self._recipe(edition.name).version_of)
         match = _UPSTREAM.match(candidate or "")
         if match is not None and not _is_version(tag.partition(".")[0], match[1]):
-            raise _no_such_version(name, tag, match[1])
+            raise self._no_such_version(edition.name, tag, match[1])
+
+    def _no_such_version(self, name: str, tag: str, version: str) -> NotFound:
+        others = "".join(f", {PREFIX}{name}:{major}" for major in sorted(self._recipe(name).releases))
+        return NotFound(
+            f"the catalogue has {PREFIX}{name} in version {version}, not {tag}",
+            hint=f"use {PREFIX}{name}{others}, or an OCI image from a registry for another version",
+        )
 
     # ------------------------------------------------------------ recipes
 
@@ -127,40 +157,45 @@ class Catalogue:
         values["from_"] = values.pop("from", None)
         return msgspec.convert({**values, "config": msgspec.convert(config, ImageConfig)}, Recipe)
 
-    def recipe_hash(self, name: str) -> str:
+    def _recipe_hash(self, edition: _Edition) -> str:
         """Of all that is in the recipe's directory, and of the recipes below it."""
-        digest = hashlib.sha256(f"{_FORMAT}\0{self._debian.release()}\0{_TIDY}".encode())
-        for path in sorted((self._recipes / name).iterdir()):
+        digest = hashlib.sha256(f"{_FORMAT}\0{edition.debian.release()}\0{_TIDY}".encode())
+        for path in sorted((self._recipes / edition.name).iterdir()):
             digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
             digest.update(path.read_bytes())
-        from_ = self._recipe(name).from_
+        from_ = self._recipe(edition.name).from_
         if from_ is not None:
-            digest.update(self.recipe_hash(from_).encode())
+            digest.update(self._recipe_hash(self._edition_of(from_, edition.debian)).encode())
         return digest.hexdigest()
 
     # ------------------------------------------------------------ making one
 
-    def _make(self, name: str, pull: bool, report: Report) -> Image:
+    def _made(self, edition: _Edition, pull: bool, report: Report) -> Image:
+        return self._current(edition, pull) or self._make(edition, pull, report)
+
+    def _make(self, edition: _Edition, pull: bool, report: Report) -> Image:
+        name, debian = edition.name, edition.debian
         recipe = self._recipe(name)
-        parent = None if recipe.from_ is None else self.resolve(f"{PREFIX}{recipe.from_}", pull=pull, report=report)
-        with self._shelf.staging(f"catalogue {name}") as staging, self._debian.locked():
-            current = self._current(name, pull)
+        parent = None if recipe.from_ is None else self._made(self._edition_of(recipe.from_, debian), pull, report)
+        with self._shelf.staging(f"catalogue {edition.reference}") as staging, debian.locked():
+            current = self._current(edition, pull)
             if current is not None:
                 return current
-            self._debian.refresh(force=pull)
-            kitchen = _Kitchen(self._shelf, self._debian, self._recipes / name, staging, f"{PREFIX}{name}", report)
+            debian.refresh(force=pull)
+            kitchen = _Kitchen(self._shelf, debian, self._recipes / name, staging, f"{PREFIX}{name}", report)
             packages = kitchen.cook(recipe, None if parent is None else self._shelf.rootfs(parent.digest))
-            image = self._describe(name, recipe, packages)
+            image = self._describe(edition, recipe, packages)
             self._shelf.publish(staging, image)
-            self._shelf.name(f"{PREFIX}{name}", image.digest, self.recipe_hash(name))
+            self._shelf.name(edition.reference, image.digest, self._recipe_hash(edition))
         return image
 
-    def _describe(self, name: str, recipe: Recipe, packages: list[str]) -> Image:
-        content = json.dumps([self.recipe_hash(name), packages]).encode()
+    def _describe(self, edition: _Edition, recipe: Recipe, packages: list[str]) -> Image:
+        content = json.dumps([self._recipe_hash(edition), packages]).encode()
         version = _version(recipe.version_of, packages)
-        labels = {**recipe.config.labels, _VERSION: version, "org.opencontainers.image.title": f"{PREFIX}{name}"}
+        title = f"{PREFIX}{edition.name}"
+        labels = {**recipe.config.labels, _VERSION: version, "org.opencontainers.image.title": title}
         return Image(
-            reference=f"{PREFIX}{name}:{version}",
+            reference=f"{title}:{version}",
             digest=hashlib.sha256(content).hexdigest(),
             config=replace(recipe.config, labels=labels),
         )
@@ -268,10 +303,3 @@ def _version(pattern: str, packages: list[str]) -> str:
 
 def _is_version(tag: str, version: str) -> bool:
     return f"{version}.".startswith(f"{tag}.")
-
-
-def _no_such_version(name: str, tag: str, version: str) -> NotFound:
-    return NotFound(
-        f"the catalogue has {PREFIX}{name} in version {version}, not {tag}",
-        hint=f"use {PREFIX}{name}, or an OCI image from a registry for another version",
-    )

@@ -1,4 +1,4 @@
-"""Debian packages as the host would get them.
+"""Debian packages as the host would get them, of its own release or of another.
 
 The host's own Debian sources, keys, proxy and certificate settings are used, because they are what works on
 this machine (a private mirror, a proxy); its third-party sources, preferences and hooks are not. Packages are
@@ -46,6 +46,11 @@ class Source:
 
     fields: dict[str, str]
 
+    def of(self, codename: str, other: str) -> Source:
+        """The same for another release: "trixie-updates" for "bookworm-updates"."""
+        suites = [other + suite.removeprefix(codename) for suite in self.fields["Suites"].split()]
+        return Source({**self.fields, "Suites": " ".join(suites)})
+
     def __str__(self) -> str:
         return "".join(f"{name}: {value}\n" for name, value in self.fields.items())
 
@@ -53,14 +58,23 @@ class Source:
 class Debian:
     """The package archive. `cache` holds lists and archives, shared by everything that is made here."""
 
-    def __init__(self, host: Host, cache: Path, etc: Path = Path("/etc")) -> None:
+    def __init__(self, host: Host, cache: Path, etc: Path = Path("/etc"), *, codename: str = "") -> None:
+        """`codename`: a release other than the host's, at the same mirrors."""
         self._host = host
         self._etc = etc
         self._cache = cache
-        self._apt = cache / "apt"
+        self._codename = codename
+        self._apt = cache / (f"apt-{codename}" if codename else "apt")
+
+    def other(self, codename: str) -> Debian:
+        return Debian(self._host, self._cache, self._etc, codename=codename)
 
     def release(self) -> Release:
         """Raises Unsupported where the host is not Debian."""
+        own = self._own_release()
+        return Release(self._codename or own.codename, own.architecture)
+
+    def _own_release(self) -> Release:
         values = dict(line.split("=", 1) for line in (self._etc / "os-release").read_text().splitlines() if "=" in line)
         codename = values.get("VERSION_CODENAME", "").strip('"')
         if values.get("ID", "").strip('"') != "debian" or not codename:
@@ -74,8 +88,9 @@ class Debian:
     # ------------------------------------------------------------ the host's settings
 
     def sources(self) -> list[Source]:
-        """The host's sources for its own release. Raises Unsupported if it has none."""
-        codename = self.release().codename
+        """The host's sources for its own release, with the name of the one that is wanted. Raises Unsupported if it has
+        none."""
+        codename = self._own_release().codename
         found: list[Source] = []
         folder = self._etc / "apt"
         for path in [folder / "sources.list", *sorted((folder / "sources.list.d").glob("*"))]:
@@ -89,7 +104,7 @@ class Debian:
                 f"this host has no apt source for Debian {codename}",
                 hint=f"add one below {folder / 'sources.list.d'}, or use OCI images from a registry",
             )
-        return kept
+        return [source.of(codename, self.release().codename) for source in kept]
 
     def _settings(self) -> list[str]:
         """The host's Acquire settings: proxies, certificates, retries."""
