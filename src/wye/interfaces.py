@@ -379,8 +379,10 @@ class Runtime(Protocol):
         """Raises NotFound if the container does not run."""
         ...
 
-    def check(self, container_id: str, argv: Sequence[str], timeout_s: float) -> tuple[int, str]:
-        """Runs a short command, as a healthcheck does: (exit code, output's first 4 KiB); 124 on time-out."""
+    def check(
+        self, container_id: str, argv: Sequence[str], timeout_s: float, *, output_bytes: int = 4096
+    ) -> tuple[int, str]:
+        """Runs a short command, as a healthcheck does: (exit code, output's first bytes); 124 on time-out."""
         ...
 
     def logs(

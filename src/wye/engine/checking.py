@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,6 +31,7 @@ _LISTENS_S = 10.0
 _LOOK_EVERY_S = 0.05
 _KINDS = ("run", "http", "sql")
 _OUTPUT = 65536
+_TIMED_OUT = 124
 _FAILED = "check-failed"
 
 
@@ -52,9 +54,10 @@ def checks_of(spec: Spec, commands: Sequence[str]) -> list[Check]:
     return found + [Check(name=command, kind="run", body=command) for command in commands]
 
 
-def sql_checks(spec: Spec, service: str) -> list[str]:
-    """Queries for the databases of `service`: those that name it, and those that name none."""
-    return [str(check.body) for check in _sql(spec, service)]
+def sql_checks(spec: Spec, service: str) -> list[tuple[str, float]]:
+    """Queries for the databases of `service`, each with its limit in seconds: those that name it, and those that name
+    none."""
+    return [(str(check.body), check.timeout_s) for check in _sql(spec, service)]
 
 
 def sql_failures(spec: Spec, refused: Sequence[Conflict]) -> tuple[list[Conflict], list[CheckView]]:
@@ -163,8 +166,18 @@ def _command(engine: Engine, environment: Environment, spec: Spec, check: Check)
     identity = apply.container_id(environment, check.service)
     if not check.service:
         identity = apply.start_shell(engine, environment, spec).id
-    code, output = engine.runtime.check(identity, ["/bin/sh", "-c", str(check.body)], check.timeout_s)
-    return code == 0, output if code == 0 else f"{output}\nended with status {code}".strip()
+    began = engine.host.monotonic()
+    argv = ["/bin/sh", "-c", str(check.body)]
+    code, output = engine.runtime.check(identity, argv, check.timeout_s, output_bytes=_OUTPUT)
+    if code == 0:
+        return True, output
+    late = code == _TIMED_OUT and engine.host.monotonic() - began >= check.timeout_s
+    how = _late(check) if late else f"ended with status {code}"
+    return False, f"{output[: _OUTPUT - len(how) - 1]}\n{how}".strip()
+
+
+def _late(check: Check) -> str:
+    return f"ended by wye: it took more than {check.timeout_s:g} s"
 
 
 def _dial(engine: Engine, container: str, port: int, timeout_s: float) -> socket.socket:
@@ -179,6 +192,12 @@ def _dial(engine: Engine, container: str, port: int, timeout_s: float) -> socket
             engine.host.sleep(_LOOK_EVERY_S)
 
 
+def _cut(connection: socket.socket, late: threading.Event) -> None:
+    late.set()
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
 def _request(engine: Engine, environment: Environment, spec: Spec, check: Check) -> tuple[bool, str]:
     """A GET to a service's own port, from inside its network."""
     wanted = check.body if isinstance(check.body, dict) else {"path": str(check.body)}
@@ -188,13 +207,24 @@ def _request(engine: Engine, environment: Environment, spec: Spec, check: Check)
     ports = [port.container for port in spec.services[service].ports]
     port = int(wanted.get("port") or (ports[0] if ports else 80))
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=check.timeout_s)
-    connection.sock = _dial(engine, apply.container_id(environment, service), port, min(check.timeout_s, _LISTENS_S))
-    connection.sock.settimeout(check.timeout_s)
+    began = engine.host.monotonic()
+    dialed = _dial(engine, apply.container_id(environment, service), port, min(check.timeout_s, _LISTENS_S))
+    connection.sock = dialed
+    # One limit for all of it: a service that sends a byte now and then would keep each single read in time.
+    late = threading.Event()
+    left_s = max(0.0, check.timeout_s - (engine.host.monotonic() - began))
+    limit = threading.Timer(left_s, _cut, (dialed, late))
+    limit.start()
     try:
         connection.request("GET", str(wanted.get("path", "/")), headers={"Host": service})
         answer = connection.getresponse()
         body = answer.read(_OUTPUT).decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        return False, _late(check) if late.is_set() else f"no answer: {str(error) or type(error).__name__}"
     finally:
+        limit.cancel()
         connection.close()
+    if late.is_set():
+        return False, f"{answer.status} {answer.reason}\n{body}\n{_late(check)}"
     passed = answer.status == int(wanted.get("status", 200)) and str(wanted.get("body", "")) in body
     return passed, f"{answer.status} {answer.reason}\n{body}"

@@ -55,7 +55,8 @@ class Outcome:
             "changes": changes,
             "applied": self.applied,
             "restarted": list(self.restarted),
-            "steps": {name: round(seconds, 6) for name, seconds in self.steps.taken.items()},
+            # A list, for a mapping is stored in the order of its names.
+            "steps": [[name, round(seconds, 6)] for name, seconds in self.steps.taken.items()],
             "checks": [
                 {"name": each.name, "passed": each.passed, "seconds": each.seconds, "output": each.output}
                 for each in self.checks

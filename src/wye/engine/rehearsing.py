@@ -50,7 +50,8 @@ def rehearse(
     wanted = checking.checks_of(proposal.spec, checks)
     if wanted and not found:
         with outcome.steps("checks"):
-            report(Progress(step="check", subject=f"{len(wanted)} checks on a copy of {outcome.into}"))
+            many = "1 check" if len(wanted) == 1 else f"{len(wanted)} checks"
+            report(Progress(step="rehearse", subject=f"on a copy of {outcome.into}, with {many}"))
             outcome.checks += checking.run(engine, proposal, resolutions, wanted, report)
 
 

@@ -39,7 +39,7 @@ class Grain(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """`place` names the table in conflicts. `key` empty: a multiset. `delta`: numeric columns where both sides'
-    changes add up. `new`: columns that the target does not have yet; theirs wins there."""
+    changes add up, also equal ones. `new`: columns that the target does not have yet; theirs wins there."""
 
     place: str
     columns: tuple[str, ...]
@@ -78,7 +78,7 @@ class MergedRows:
 def merge_row(table: Table, triple: Triple, decisions: Decisions) -> Write | None:
     """What to do in the target for one key; None: nothing. Open conflicts are left with `decisions`."""
     base, ours, theirs = triple.base, triple.ours, triple.theirs
-    if theirs in (base, ours):
+    if theirs == base or (theirs == ours and not (table.delta and base and table.grain is Grain.CELL)):
         return None
     if base == ours or (theirs is None and base and ours and _differ_in_new_only(table, base, ours)):
         return Write(before=ours, after=theirs)
@@ -166,13 +166,13 @@ def _merge_cells(table: Table, base: Row, ours: Row, theirs: Row, decisions: Dec
     after = list(ours)
     for index, column in enumerate(table.columns):
         was, mine, other = base[index], ours[index], theirs[index]
-        if other in (was, mine):
+        if other == was:
             continue
         if was == mine or column in table.new:
             after[index] = other
         elif column in table.delta and (total := _sum(was, mine, other)) is not None:
-            after[index] = total
-        else:
+            after[index] = total  # also where both did the same: two sold one each
+        elif other != mine:
             conflict = Conflict(
                 kind="update/update",
                 place=table.place,

@@ -184,11 +184,13 @@ class MemoryRuntime:
             self.execs.append((container_id, plan))
         return MemoryProcess(self.executes(container, plan), tty=plan.tty)
 
-    def check(self, container_id: str, argv: Sequence[str], timeout_s: float) -> tuple[int, str]:
+    def check(
+        self, container_id: str, argv: Sequence[str], timeout_s: float, *, output_bytes: int = 4096
+    ) -> tuple[int, str]:
         with self._changed:
             container = self._running(container_id).container
         executed = self.executes(container, ExecPlan(argv=tuple(argv)))
-        return executed.exit_code, (executed.stdout + executed.stderr)[:4096].decode(errors="replace")
+        return executed.exit_code, (executed.stdout + executed.stderr)[:output_bytes].decode(errors="replace")
 
     def logs(
         self,

@@ -138,7 +138,7 @@ def test_limits_of_time_are_for_applications(rig: Any, production: Any) -> None:
 
 
 def test_slots_are_dropped_in_the_fork_only(rig: Any, production: Any) -> None:
-    production.query(APP, "select pg_create_logical_replication_slot('feed', 'test_decoding')")
+    production.query(APP, "select pg_create_logical_replication_slot('feed', 'pgoutput')")
     slots = "select slot_name from pg_replication_slots"
     fork = rig.fork(production)
     try:

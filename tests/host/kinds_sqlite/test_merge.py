@@ -21,7 +21,7 @@ import pytest
 from wye.host import Host
 from wye.interfaces import PathChange
 from wye.kinds.files.tree import Side
-from wye.kinds.sqlite.apply import Rules
+from wye.kinds.sqlite.apply import Rules, take_back
 from wye.kinds.sqlite.changes import page, stat, to_json
 from wye.kinds.sqlite.database import DatabaseBusy, DatabaseFailed, opened
 from wye.kinds.sqlite.recognise import split
@@ -205,6 +205,53 @@ def test_constraints_are_conflicts_whatever_the_schema_says(three: Three) -> Non
     three.run("theirs", "INSERT INTO t VALUES (2, 'x', 1)", "DELETE FROM parent WHERE id = 1")
     before = three.dump("ours")
     assert three.merge() == [("constraint", "db t", ("2",)), ("foreign-key", "db", ("child",))]
+    assert three.dump("ours") == before
+
+
+def test_what_a_constraint_refuses_can_be_settled(three: Three) -> None:
+    three.run(
+        "base",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, email UNIQUE, n CHECK (n < 10), city, phone, UNIQUE (city, phone))",
+        "INSERT INTO t VALUES (1, 'a', 1, 'x', 1), (2, 'b', 1, 'x', 2), (3, 'c', 1, 'x', 3)",
+        "CREATE TABLE loose (k UNIQUE, v)",
+    )
+    three.copy()
+    three.run(
+        "theirs",
+        "INSERT INTO t VALUES (10, 'same', 1, 'f', 1), (11, 'too', 1, 'y', 9)",
+        "UPDATE t SET email = 'other', n = 5 WHERE id = 3", "INSERT INTO loose VALUES ('k', 'f'), ('l', 'f')",
+    )  # fmt: skip
+    three.run(
+        "ours",
+        "INSERT INTO t VALUES (20, 'same', 1, 'p', 1), (21, 'else', 1, 'y', 9), (22, 'other', 1, 'z', 0)",
+        "INSERT INTO loose VALUES ('k', 'p')",
+    )
+    before = three.dump("ours")
+    with three.merged() as application:
+        told = {(c.key, c.column): c for c in application.conflicts}
+    assert told.keys() == {
+        (("10",), "email"), (("11",), "city, phone"), (("3",), "email"), (("'k'", "'f'"), "k"),
+    }  # fmt: skip
+    assert told[("10",), "email"].ours["id"] == "20"
+    assert all(c.choices == {Choice.OURS, Choice.VALUE} for c in told.values())
+    assert three.dump("ours") == before
+    decided = {c.id: Resolution(side=Choice.OURS) for c in told.values()}
+    taken = decided | {told[("10",), "email"].id: Resolution(side=Choice.VALUE, value="a")}
+    with three.merged(Decisions(taken)) as application:
+        (again,) = application.conflicts
+    assert "refused too" in again.detail
+    decided[told[("10",), "email"].id] = Resolution(side=Choice.VALUE, value="free")
+    decided[told[("11",), "city, phone"].id] = Resolution(side=Choice.VALUE, value={"phone": 8})
+    with three.merged(Decisions(decided)) as application:
+        assert application.conflicts == []
+        inverse = application.inverse
+        application.commit()
+    assert three.query("ours", "SELECT id, email, n, phone FROM t WHERE id >= 3 ORDER BY id") == [
+        (3, "c", 5, 3), (10, "free", 1, 1), (11, "too", 1, 8),
+        (20, "same", 1, 1), (21, "else", 1, 9), (22, "other", 1, 0),
+    ]  # fmt: skip
+    assert three.query("ours", "SELECT k, v FROM loose ORDER BY k") == [("k", "p"), ("l", "f")]
+    assert take_back(HOST, "db", three.home / "ours", FILE, inverse) == []
     assert three.dump("ours") == before
 
 

@@ -201,7 +201,9 @@ class LocalRuntime:
             raise NotFound(f"{plan.argv[0]}: not found") from None
         return self.execs[-1]
 
-    def check(self, container_id: str, argv: Sequence[str], timeout_s: float) -> tuple[int, str]:
+    def check(
+        self, container_id: str, argv: Sequence[str], timeout_s: float, *, output_bytes: int = 4096
+    ) -> tuple[int, str]:
         done = subprocess.run(argv, capture_output=True, timeout=timeout_s, check=False, text=True)
         return done.returncode, done.stdout
 

@@ -334,7 +334,7 @@ def test_evidence(capsys: pytest.CaptureFixture[str]) -> None:
         "changes": {"databases": {"postgres db": stat}, "files": {"layer web": 1}},
         "applied": {"postgres db": 3, "layer web": 1},
         "restarted": ["web"],
-        "steps": {"apply": 0.038},
+        "steps": [["read changes", 0.07], ["apply", 0.038]],
         "checks": [PASSED.model_dump()],
         "approved": {"by": "a\x1bb"},
     }
@@ -354,7 +354,9 @@ def test_evidence(capsys: pytest.CaptureFixture[str]) -> None:
         "",
         "restarted: web",
         "",
-        "STEP    TIME",
-        "apply   38 ms",
+        "STEP           TIME",
+        "read changes   70 ms",
+        "apply          38 ms",
     ]
+    assert plain(outcome.evidence_lines({"steps": {"apply": 0.038}}), capsys) == ["STEP    TIME", "apply   38 ms"]
     assert plain(outcome.evidence_lines({"steps": ["odd"]}), capsys) == ['steps        ["odd"]', ""]

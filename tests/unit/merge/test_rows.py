@@ -68,6 +68,7 @@ def test_row_grain_forbids_two_changes_of_one_row() -> None:
     ("base", "ours", "theirs", "total"),
     [
         ("10", "15", "7", "12"),
+        ("10", "9", "9", "8"),
         ("1.50", "1.75", "1.60", "1.85"),
         ("0", "99999999999999999999999999999999999999", "1", "100000000000000000000000000000000000000"),
         ("1e3", "2e3", "1.5e3", "2500"),
@@ -157,7 +158,8 @@ def result(table: Table, triple: Triple) -> Row | None:
 def test_an_unchanged_side_gives_the_other(table: Table, base: Row | None, other: Row | None) -> None:
     assert result(table, Triple(base=base, ours=base, theirs=other)) == other
     assert result(table, Triple(base=base, ours=other, theirs=base)) == other
-    assert result(table, Triple(base=base, ours=other, theirs=other)) == other
+    if not table.delta:
+        assert result(table, Triple(base=base, ours=other, theirs=other)) == other
 
 
 @given(TABLES, TRIPLES)

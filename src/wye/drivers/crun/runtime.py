@@ -305,9 +305,11 @@ class CrunRuntime:
     def exec(self, container_id: str, plan: ExecPlan) -> ExecProcess:
         return self._exec(container_id, plan)
 
-    def check(self, container_id: str, argv: Sequence[str], timeout_s: float) -> tuple[int, str]:
+    def check(
+        self, container_id: str, argv: Sequence[str], timeout_s: float, *, output_bytes: int = 4096
+    ) -> tuple[int, str]:
         running = self._exec(container_id, ExecPlan(argv=tuple(argv)), one_output=True)
-        return check.finish(self._host, running, timeout_s)
+        return check.finish(self._host, running, timeout_s, output_bytes)
 
     def _exec(self, container_id: str, plan: ExecPlan, *, one_output: bool = False) -> execution.CrunProcess:
         bundle = self._listing.bundle(container_id)

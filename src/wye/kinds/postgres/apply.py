@@ -51,13 +51,15 @@ _AHEAD = f"""select case when seqcycle then 0 else least({STRIDE},
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """`grain` and `delta` (numeric columns whose changes add up) by quoted table name; `checks`: SQL that must return
-    no rows; `schema`: the target's schema digest at the rehearsal, which must still hold."""
+    no rows, each within its limit or `check_timeout_s`; `schema`: the target's schema digest at the rehearsal, which
+    must still hold."""
 
     grain: Mapping[str, Grain] = field(default_factory=dict)
     delta: Mapping[str, frozenset[str]] = field(default_factory=dict)
     checks: Sequence[str] = ()
     lock_timeout_s: float = 3.0
     check_timeout_s: float = 60.0
+    check_limits_s: Mapping[str, float] = field(default_factory=dict)
     schema: str | None = None
     dry_run: bool = False
 
@@ -357,11 +359,12 @@ class _Merge:
         if not self.options.checks:
             return
         self._set("transaction_read_only", "on")
-        self._set("statement_timeout", f"{self.options.check_timeout_s:g}s")
         self.connection.execute("set local search_path to default")
         found = []
         for sql in self.options.checks:
             self.host.at("postgres:apply:check")
+            limit_s = self.options.check_limits_s.get(sql, self.options.check_timeout_s)
+            self._set("statement_timeout", f"{max(1, int(limit_s * 1000))}ms")
             try:
                 with self.connection.transaction():
                     rows = fetch(self.connection, sql)

@@ -91,7 +91,7 @@ def _missing_parents(connection: Connection, database: str, child: Staged, key: 
     given = [f"t.{quote(c)} is not null" for c in key.child_columns]
     refers = f"({(' or ' if key.match_full else ' and ').join(given)})"
     sql = f"""select {number}, {", ".join(f"t.{quote(c)}::text" for c in key.child_columns)} from {written}
-        where {refers} and not exists (select 1 from {key.parent} q where {key.join("q", "t")})"""
+        where {refers} and not {key.holds("t")}"""
     writes = {n: write for n, _, write in child.writes}
     found = []
     for n, *cells in fetch(connection, sql):
@@ -122,7 +122,7 @@ def _left_children(connection: Connection, database: str, parent: Staged, key: F
     """Rows that refer to what the merge removed."""
     sql = f"""select o._wye_n, count(*), (array_agg(to_jsonb(c)))[:{_SHOWN_CHILDREN}] from {key.child} c
         join pg_temp.{_old(parent)} o on {key.join("o", "c")}
-        where not exists (select 1 from {key.parent} q where {key.join("q", "c")}) group by 1 order by 1"""
+        where not {key.holds("c")} group by 1 order by 1"""
     writes = {n: write for n, _, write in parent.writes}
     found = []
     for n, count, children in fetch(connection, sql):

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import apsw
@@ -29,11 +29,12 @@ from wye.kinds.sqlite.changes import SqliteChanges, TableChanges, content, encod
 from wye.kinds.sqlite.changes import sequences as read_sequences
 from wye.kinds.sqlite.database import opened, quoted, translated
 from wye.kinds.sqlite.record import Record
-from wye.kinds.sqlite.schema import ObjectChange, read_objects, read_shape
+from wye.kinds.sqlite.schema import ObjectChange, Shape, read_objects, read_shape
+from wye.kinds.sqlite.write import Refused as NotWritten
 from wye.kinds.sqlite.write import Writer
 from wye.merge.conflict import BOTH, NONE, Conflict, Decisions, Favouring, Json, Resolution, Side
 from wye.merge.refused import Refused
-from wye.merge.rows import Grain, MergedRows, Row, Table, Triple, merge_keyed, merge_multiset
+from wye.merge.rows import Grain, MergedRows, Row, Table, Triple, Write, merge_keyed, merge_multiset
 
 _DROPS, _TABLES, _REST = range(3)
 """The steps of `ObjectChange`: a unique index, say, may hold only after the rows were written."""
@@ -126,6 +127,10 @@ class _KeepOurs(Decisions):
 
     def of(self, conflict: Conflict) -> Resolution | None:
         return Resolution(side=Side.OURS) if Side.OURS in conflict.choices else super().of(conflict)
+
+
+class _Refusing(Exception):
+    """Something could not be written."""
 
 
 class _Merge:
@@ -263,9 +268,53 @@ class _Merge:
         ]
         merged = merge_keyed(table, triples, decisions)
         loose = self._merge_loose(table, writer, found.loose, decisions)
-        with self.record.watching(table, shape, merged.writes, loose.writes):
-            self.refused += writer.carry_out(merged.writes, loose.writes)
-        self.written += len(merged.writes) + len(loose.writes)
+        keyed, unkeyed = list(merged.writes), list(loose.writes)
+        repaired: set[str] = set()
+        while refused := self._attempt(table, shape, keyed, unkeyed):
+            if not self._settle(table, refused, (keyed, unkeyed), repaired):
+                break
+        self.written += len(keyed) + len(unkeyed)
+
+    def _attempt(self, table: Table, shape: Shape, keyed: list[Write], loose: list[Write]) -> list[NotWritten]:
+        """Writes all, or nothing and says why."""
+        self.connection.execute("SAVEPOINT attempt")
+        refused: list[NotWritten] = []
+        try:
+            with self.record.watching(table, shape, keyed, loose):
+                refused = Writer(self.connection, self.cells, table, shape).carry_out(keyed, loose)
+                if refused:
+                    raise _Refusing
+        except _Refusing:
+            self.connection.execute("ROLLBACK TO attempt")
+        self.connection.execute("RELEASE attempt")
+        return refused
+
+    def _settle(
+        self, table: Table, refused: list[NotWritten], writes: tuple[list[Write], ...], repaired: set[str]
+    ) -> bool:
+        """Changes the writes as was decided; "ours" stands for undecided, so that the rest comes to light. `repaired`:
+        ids whose value is what is refused now. Whether that changed any."""
+        changed = False
+        values: set[str] = set()
+        for each in refused:
+            conflict, chosen = each.conflict, None
+            if not conflict.choices or self.is_back:
+                self.refused.append(conflict)
+            elif conflict.id in repaired:
+                again = f"the value that was given is refused too: {conflict.detail}"
+                self.decisions.open.append(replace(conflict, detail=again))
+            else:
+                chosen = self.decisions.of(conflict)
+            if chosen is not None and chosen.side is Side.VALUE:
+                values.add(conflict.id)
+            instead = each.decided(table, chosen or Resolution(side=Side.OURS))
+            for some in writes:
+                at = next((i for i, write in enumerate(some) if write is each.write), None)
+                if at is not None:
+                    some[at : at + 1] = [] if instead is None else [instead]
+                    changed = True
+        repaired |= values
+        return changed
 
     def _merge_loose(
         self, table: Table, writer: Writer, rows: tuple[tuple[Row, int, int], ...], decisions: Decisions
