@@ -8,26 +8,20 @@ server prints them, never over values that the server takes for equal.
 
 from __future__ import annotations
 
-import struct
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import TypeVar
 
-from wye.errors import Unavailable
 from wye.kinds.postgres.blocks import Ranges
+from wye.kinds.postgres.hashes import Address, Pieces, differing, piece_of
 from wye.kinds.postgres.session import Connection, names
 from wye.merge.rows import Row
 
 _PIECE_BLOCKS = 64
 """Blocks per line of answer: some 50 KiB."""
 _FETCHED = 5000
-_ADDRESS = struct.Struct(">IH")
-Address = tuple[int, int]
-"""Block, and row within it."""
 
 T = TypeVar("T")
 
@@ -54,29 +48,12 @@ class RowChanges:
         return bool(self.deletes or self.inserts or self.updates)
 
 
-@dataclass(slots=True)
-class Hashed:
-    """The rows of some blocks: by piece their addresses, packed, and in the same order the hashes of their text."""
-
-    pieces: list[tuple[bytes, array[int]]]
-    distinct: set[int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.distinct = set().union(*(hashes for _, hashes in self.pieces))
-
-    def count(self) -> int:
-        return sum(len(hashes) for _, hashes in self.pieces)
-
-
-_NOTHING = Hashed([])
-
-
 def differing_rows(
     executor: Executor, old: Source | None, new: Source | None, ranges: Ranges
 ) -> tuple[list[Row], list[Row]]:
     """Rows of `old` that `new` has not, and the other way round, counting duplicates. None: an empty table."""
-    before, after = _both(executor, lambda s: _read_hashes(s, ranges) if s else _NOTHING, old, new)
-    gone, come = missing(before, after), missing(after, before)
+    before, after = _both(executor, lambda s: _hashes(s, ranges) if s else {}, old, new)
+    gone, come = differing(before, after)
     jobs = [executor.submit(_fetch, s, tids) if s and tids else None for s, tids in ((old, gone), (new, come))]
     removed, added = (job.result() if job else [] for job in jobs)
     return removed, added
@@ -129,57 +106,24 @@ def _both(executor: Executor, work: Callable[[Source | None], T], old: Source | 
     return [job.result() for job in [executor.submit(work, side) for side in (old, new)]]
 
 
-def _read_hashes(source: Source, ranges: Ranges) -> Hashed:
+def _hashes(source: Source, ranges: Ranges) -> Pieces:
     pieces = list(ranges.pieces(_PIECE_BLOCKS))
     if not pieces:
-        return _NOTHING
+        return {}
     cells = names(source.columns, "t.")
     first, end = (",".join(f'"({piece[side]},0)"' for piece in pieces) for side in (0, 1))
     # The aggregates keep the subquery from being pulled up, so that r.first and r.finish are parameters of a scan of
     # just these blocks (a TID range scan).
     sql = f"""
-        select q.places, q.hashes from unnest('{{{first}}}'::tid[], '{{{end}}}'::tid[]) r(first, finish), lateral (
+        select r.number, q.places, q.hashes
+        from unnest('{{{first}}}'::tid[], '{{{end}}}'::tid[]) with ordinality r(first, finish, number), lateral (
             select string_agg(tidsend(t.ctid), ''::bytea) places,
                 string_agg(int8send(hashtextextended(row({cells})::text, 0)), ''::bytea) hashes
             from {source.table} t where t.ctid >= r.first and t.ctid < r.finish) q
         where q.places is not null"""
-    found = []
     with source.connection.cursor().copy(f"copy ({sql}) to stdout (format binary)") as copy:
-        copy.set_types(["bytea", "bytea"])
-        for places, hashes in copy.rows():
-            if len(places) // _ADDRESS.size != len(hashes) // 8 or len(hashes) % 8:
-                raise Unavailable("postgres answers with addresses and hashes that do not match")
-            found.append((places, array("q", hashes)))
-    return Hashed(found)
-
-
-def missing(side: Hashed, other: Hashed) -> list[Address]:
-    """Addresses of rows that `side` has and `other` has not, or has less often."""
-    lacking = side.distinct - other.distinct
-    if side.count() == len(side.distinct):
-        return [
-            _ADDRESS.unpack_from(places, hashes.index(digest) * _ADDRESS.size)
-            for places, hashes in side.pieces
-            for digest in lacking.intersection(hashes)
-        ]
-    # Some rows are equal: how many there are on each side has to be counted.
-    surplus = _surplus(side, other)
-    addresses: list[Address] = []
-    for places, hashes in side.pieces:
-        for i, digest in enumerate(hashes):
-            if digest not in lacking and surplus[digest] <= 0:
-                continue
-            surplus[digest] -= 1
-            addresses.append(_ADDRESS.unpack_from(places, i * _ADDRESS.size))
-    return addresses
-
-
-def _surplus(side: Hashed, other: Hashed) -> Counter[int]:
-    """By hash that both have: how many rows more `side` has."""
-    mine = Counter(chain.from_iterable(hashes for _, hashes in side.pieces))
-    repeated = {digest: count for digest, count in mine.items() if count > 1 and digest in other.distinct}
-    theirs = Counter(digest for _, hashes in other.pieces for digest in hashes if digest in repeated)
-    return Counter({digest: count - theirs[digest] for digest, count in repeated.items()})
+        copy.set_types(["int8", "bytea", "bytea"])
+        return {number: piece_of(places, hashes) for number, places, hashes in copy.rows()}
 
 
 def _fetch(source: Source, addresses: list[Address]) -> list[Row]:
