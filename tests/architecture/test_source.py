@@ -27,11 +27,13 @@ ENVIRONMENT_READERS = {
     "cli/": "a command line reads its environment",
     "api/client.py": "WYE_SOCKET and WYE_TOKEN choose the daemon for the SDK too",
     "drivers/images/": "builds take on the host's proxy and CA variables",
+    "testing/installations.py": "WYE_TEST_IMAGES says where tests keep what they fetched",
     "testing/running_daemon.py": "a daemon for tests inherits all but WYE_*",
 }
 DRIVER_IMPORTERS = {
     "daemon/main.py": "the composition root",
     "testing/containers.py": "real containers for the tests of what runs in them",
+    "testing/installations.py": "other versions of servers come from where images get their packages",
     "testing/loop_pool.py": "a real pool for the tests of everything that lives in one",
     "testing/memory_volumes.py": "compares trees as the real pool does",
 }

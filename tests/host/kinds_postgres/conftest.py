@@ -199,6 +199,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("rig", chosen, indirect=True, scope="module")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A case of what a version brought is no test on those before it."""
+    for item in list(items):
+        cases = getattr(getattr(item, "module", None), "CASES", ())
+        chosen = getattr(getattr(item, "callspec", None), "params", {})
+        if cases and "number" in chosen and chosen["rig"] < cases[chosen["number"]].since:
+            items.remove(item)
+
+
 @pytest.fixture(scope="module")
 def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     with new_rig(2 << 30, request.param) as made:

@@ -15,16 +15,12 @@ from wye.errors import Unavailable
 from wye.host import Host
 from wye.kinds.redis.connection import Client
 from wye.kinds.redis.server import settings
-from wye.testing.installations import Installation, debian_tree
+from wye.testing.installations import Installation, newer_redis
 
 HOST = Host()
-SUITE, PACKAGES = "trixie", ("redis-server", "valkey-server")
-SERVERS = {
-    "redis": (None, "redis-server"),
-    "redis-8": (SUITE, "redis-server"),
-    "valkey-8": (SUITE, "valkey-server"),
-}
-"""Each with the Debian suite that it comes from; None: what this machine has installed. `redis-8`: the long run."""
+OWN = Installation(Path("/usr/bin"))
+SERVERS = {"redis": "redis-server", "redis-8": "redis-server", "valkey-8": "valkey-server"}
+"""`redis` is what this machine has installed; `redis-8` is for the long run."""
 
 
 @dataclass
@@ -113,16 +109,15 @@ class Three:
 @pytest.fixture(scope="session")
 def newer() -> Installation:
     try:
-        return Installation(Path("/usr/bin"), debian_tree(HOST, SUITE, PACKAGES) / "usr")
+        return newer_redis(HOST)
     except Unavailable as error:
         pytest.skip(error.message)
 
 
 @pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow if name == "redis-8" else ()) for name in SERVERS])
 def launcher(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalLauncher]:
-    suite, program = SERVERS[request.param]
-    installation = request.getfixturevalue("newer") if suite else Installation(Path("/usr/bin"))
-    made = LocalLauncher(installation, program, tmp_path)
+    installation = OWN if request.param == "redis" else request.getfixturevalue("newer")
+    made = LocalLauncher(installation, SERVERS[request.param], tmp_path)
     try:
         yield made
     finally:
