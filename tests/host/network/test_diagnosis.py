@@ -39,6 +39,15 @@ def test_a_forward_policy_of_somebody_else(machine: Machine, network: LinuxNetwo
     assert problems(network) == []
 
 
+def test_the_ruleset_was_flushed(machine: Machine, network: LinuxNetwork) -> None:
+    machine.sh("nft flush ruleset")
+    (found,) = problems(network)
+    assert (found.subject, found.level) == ("firewall", "failure")
+    assert "restart the daemon" in found.fix
+    machine.network()
+    assert problems(network) == []
+
+
 def test_policies_that_do_not_concern_forwarding(machine: Machine, network: LinuxNetwork) -> None:
     machine.sh("nft 'table ip one { chain in { type filter hook input priority 0; policy drop; }; }'")
     machine.sh("nft 'table ip6 two { chain gate { type filter hook forward priority 0; policy drop; }; }'")

@@ -83,7 +83,9 @@ def unmount(host: Host, path: Path, image: Path) -> None:
     deadline = host.monotonic() + _DETACH_TIMEOUT_S
     while loop.find(host, image) is not None:
         if host.monotonic() > deadline:
-            raise in_use
+            raise Conflict(
+                in_use.message, hint=f"a process has it in a mount namespace: grep -l {path} /proc/[0-9]*/mountinfo"
+            )
         host.sleep(0.01)
 
 

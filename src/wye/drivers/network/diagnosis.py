@@ -47,6 +47,10 @@ def _firewall(host: Host, rules: HostRules) -> list[Finding]:
         return [Finding(subject="firewall", level="failure", text=error.message, fix=fix)]
     finally:
         nftables.close()
+    if not any(chain["table"] == rules.table for chain in ruleset):
+        text = f"the table inet {rules.table} is gone: no published ports, and nothing keeps forks from others"
+        fix = "restart the daemon, which makes it again; 'nft flush ruleset' and nftables.service remove it"
+        return [Finding(subject="firewall", level="failure", text=text, fix=fix)]
     well = Finding(subject="firewall", level="ok", text="nftables with NAT, fib and bridges")
     return [well, *dropping(ruleset, rules.table, rules.prefix, passing)]
 
