@@ -115,6 +115,23 @@ def test_the_listener_behind_a_port_sees_connections_only_while_nothing_is_publi
     talk(late, reserve.accept()[0])
 
 
+def test_connections_go_on_through_a_port_that_is_withheld_without_a_cut(
+    machine: Machine, network: LinuxNetwork
+) -> None:
+    reserve = machine.listen(None, 5432)
+    listener = machine.listen(machine.place("one", "db", network), 5432)
+    network.publish(ONE, [on(5432)])
+    client = machine.connect(machine.outside, HOST, 5432)
+    server, _ = listener.accept()
+    network.publish(ONE, [], cut=False)
+    network.environments()
+    late = machine.connect(machine.outside, HOST, 5432)
+    talk(late, reserve.accept()[0])
+    talk(client, server)
+    network.publish(ONE, [on(5432)])
+    talk(client, server)
+
+
 def test_udp_conversation_moves_to_the_port_when_it_is_published(machine: Machine, network: LinuxNetwork) -> None:
     reserve = machine.bind(None, 53)
     server = machine.bind(machine.place("one", "web", network), 53)
