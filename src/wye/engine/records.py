@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from wye.engine.context import Engine, new_intent_id, new_snapshot_id
 from wye.errors import NotFound, Unavailable, WyeError
 from wye.model import (
+    PRODUCTION,
     Entry,
     EntryId,
     Environment,
@@ -53,6 +54,9 @@ def require(engine: Engine, name: EnvironmentName) -> Head:
     if head is None:
         known = sorted(engine.ledger.environments())
         hint = f"there are: {', '.join(known[:20])}" if known else "there are none yet: 'wye up' makes the first one"
+        production = find(engine, PRODUCTION)
+        if production is not None and name in spec_of(engine, production.environment).services:
+            hint = f"{name!r} is a service; an environment is named first: {PRODUCTION} {name}"
         raise NotFound(f"there is no environment {name!r}", hint=hint)
     return head
 

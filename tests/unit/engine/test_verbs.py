@@ -198,6 +198,16 @@ def test_a_fork_of_what_is_not_there(world: World) -> None:
         fork_one(world)
 
 
+def test_a_service_where_an_environment_is_wanted(world: World) -> None:
+    world.up()
+    with pytest.raises(NotFound, match="no environment 'web'") as caught:
+        inspect.describe(world.engine, "web")
+    assert caught.value.hint == "'web' is a service; an environment is named first: production web"
+    with pytest.raises(NotFound, match="no environment 'wed'") as caught:
+        inspect.describe(world.engine, "wed")
+    assert caught.value.hint == "there are: production"
+
+
 def test_a_fork_that_cannot_start_leaves_nothing(world: World) -> None:
     world.up()
     ports = len(inspect.describe(world.engine, "production").ports)
