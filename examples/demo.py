@@ -48,7 +48,7 @@ SETTINGS = {
     "WYE_UPLINKS": "100.70.0.0/16",
     "WYE_PORT_FIRST": "18100",
     "WYE_PORT_LAST": "18999",
-    "WYE_POOL_BYTES": "8GiB",
+    "WYE_POOL_BYTES": "5GiB",
 }
 FORK, FEATURE = "agent-1", "feature-1"
 BANNER = "Priority orders leave today"
