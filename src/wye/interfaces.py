@@ -724,6 +724,12 @@ class ServerKind(Kind, Protocol):
 
     reads_live: bool
     """Whether `read` copes with a server that others write to. If not, it gets one over a snapshot."""
+    is_unmistakable: bool
+    """Whether what it claims is a database even where no image has its server: better to fail than to merge files."""
+
+    def serves(self, rootfs: Path, search_path: str) -> bool:
+        """Whether the image at `rootfs`, with `search_path` as its PATH, has this kind's server."""
+        ...
 
     def settle(self, server: Endpoint) -> None:
         """Has a live server put into its files what only its memory holds, before a snapshot of it is taken."""

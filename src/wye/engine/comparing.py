@@ -70,7 +70,7 @@ def frozen(
 def settle(engine: Engine, environment: Environment) -> None:
     """Has servers write down what only their memory holds, where their kind needs that."""
     spec = records.spec_of(engine, environment)
-    for store in servers.find_stores(engine, engine.volumes.environment_path(environment.id), spec):
+    for store in servers.find_stores(engine, engine.volumes.environment_path(environment.id), spec, environment.images):
         if is_live(engine, environment, store):
             store.kind.settle(servers.live_if_asked(engine, environment, store))
 
@@ -117,7 +117,7 @@ def terms(spec: Spec, resolutions: Mapping[str, Any] | None = None, *, dry_run: 
 
 
 def stores_of(engine: Engine, side: Side, services: Collection[str] | None = None) -> list[Store]:
-    found = servers.find_stores(engine, engine.volumes.snapshot_path(side.snapshot), side.spec)
+    found = servers.find_stores(engine, engine.volumes.snapshot_path(side.snapshot), side.spec, side.images)
     return [store for store in found if services is None or store.service.name in services]
 
 

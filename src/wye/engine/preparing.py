@@ -31,7 +31,7 @@ def needs_preparing(engine: Engine, environment: Environment, spec: Spec) -> boo
     """Whether it is a fork that was never awake and holds databases."""
     if not environment.is_fork or environment.base is not None:
         return False
-    return bool(servers.find_stores(engine, engine.volumes.environment_path(environment.id), spec))
+    return bool(servers.find_stores(engine, engine.volumes.environment_path(environment.id), spec, environment.images))
 
 
 def wake_unprepared(
@@ -39,7 +39,7 @@ def wake_unprepared(
 ) -> Environment:
     """Starts everything in a fork that was never awake. Returns it with its base, to be recorded by the caller: maybe
     under another id, and then `forget` the old one."""
-    stores = servers.find_stores(engine, engine.volumes.environment_path(environment.id), spec)
+    stores = servers.find_stores(engine, engine.volumes.environment_path(environment.id), spec, environment.images)
     if not stores:
         apply.bring_up(engine, environment, spec, verb=verb, fresh=True, report=report)
         return environment
@@ -117,7 +117,7 @@ def _mark(engine: Engine, environment: Environment) -> Path:
 def await_databases(engine: Engine, environment: Environment, spec: Spec) -> None:
     """Until the databases that run answer, as whoever started them expects. One that does not is no error here: people
     must be able to get in and mend it."""
-    for store in servers.find_stores(engine, engine.volumes.environment_path(environment.id), spec):
+    for store in servers.find_stores(engine, engine.volumes.environment_path(environment.id), spec, environment.images):
         if comparing.is_live(engine, environment, store):
             try:
                 servers.live(engine, environment, store, timeout_s=_ANSWER_S)
@@ -165,7 +165,7 @@ def prepared_once(
     None if there are no databases to prepare. The snapshot is reachable only once a fork that has it is recorded.
     """
     root = engine.volumes.snapshot_path(origin.snapshot)
-    stores = servers.find_stores(engine, root, spec)
+    stores = servers.find_stores(engine, root, spec, origin.images)
     if not stores:
         yield None
         return

@@ -18,11 +18,12 @@ from pathlib import Path
 
 from wye.engine import apply, plan
 from wye.engine.context import Engine, new_environment_id
-from wye.errors import Unsupported
+from wye.errors import NotFound, Unsupported
 from wye.interfaces import Endpoint, ServerKind
 from wye.model import Environment, Image, MountKind, Service, SnapshotId, Spec
 
 _READY_S = 60.0
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,12 @@ class Store:
         return f"{self.kind.name} {self.service.name}"
 
 
-def find_stores(engine: Engine, root: Path, spec: Spec) -> list[Store]:
-    """The databases among an environment's volumes, by service. `root`: of a snapshot or an environment.
+def find_stores(engine: Engine, root: Path, spec: Spec, images: Mapping[str, Image]) -> list[Store]:
+    """The databases among an environment's volumes, by service. `root`: of a snapshot or an environment, `images`: by
+    service.
 
-    A volume that several services mount belongs to the first by name that runs an image of its own for it: the
-    service whose mount is writable.
+    A volume that several services can write to belongs to the first by name whose image has the server. Files in a
+    volume can have any names: a backup that is called dump.rdb makes no database of one that nobody serves.
     """
     found = []
     for volume in sorted(spec.volumes):
@@ -51,18 +53,32 @@ def find_stores(engine: Engine, root: Path, spec: Spec) -> list[Store]:
             continue
         if not hasattr(kind, "read"):
             continue
-        owner = _owner(spec, volume)
-        if owner is not None:
-            found.append(Store(kind, volume, owner))  # type: ignore[arg-type]
+        store = _store(engine, kind, volume, spec, images)  # type: ignore[arg-type]
+        if store is not None:
+            found.append(store)
     return found
 
 
-def _owner(spec: Spec, volume: str) -> Service | None:
-    for name in sorted(spec.services):
-        for mount in spec.services[name].mounts:
-            if mount.kind is MountKind.VOLUME and mount.source == volume and not mount.read_only:
-                return spec.services[name]
-    return None
+def _store(engine: Engine, kind: ServerKind, volume: str, spec: Spec, images: Mapping[str, Image]) -> Store | None:
+    writers = [
+        spec.services[name]
+        for name in sorted(spec.services)
+        for mount in spec.services[name].mounts
+        if mount.kind is MountKind.VOLUME and mount.source == volume and not mount.read_only
+    ]
+    servers = [each for each in writers if _serves(engine, kind, images.get(str(each.name)))]
+    chosen = servers or (writers if kind.is_unmistakable else [])
+    return Store(kind, volume, chosen[0]) if chosen else None
+
+
+def _serves(engine: Engine, kind: ServerKind, image: Image | None) -> bool:
+    if image is None:
+        return False
+    try:
+        rootfs = engine.images.rootfs(image)
+    except NotFound:
+        return True  # it is gone: what it was cannot be told any more
+    return kind.serves(rootfs, image.config.environment.get("PATH") or _PATH)
 
 
 class RunningEndpoint:

@@ -9,13 +9,17 @@ from pathlib import Path
 
 from wye.host import Host
 from wye.kinds.postgres import unsynced
-from wye.kinds.postgres.cluster import clean, find_data
+from wye.kinds.postgres.cluster import NEWEST, OLDEST, clean, find_data
+from wye.kinds.programs import has_program
+
+_DEBIAN = "/usr/lib/postgresql"
 
 
 class PostgresVolume:
     """Satisfies `interfaces.Kind`."""
 
     name = "postgres"
+    is_unmistakable = True
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -29,3 +33,7 @@ class PostgresVolume:
         if folder is not None:
             clean(self._host, root / folder)
             unsynced.end(self._host, root / folder)
+
+    def serves(self, rootfs: Path, search_path: str) -> bool:
+        homes = [f"{_DEBIAN}/{version}/bin" for version in range(OLDEST, NEWEST + 1)]
+        return has_program(self._host, rootfs, ":".join([search_path, *homes]), "postgres")

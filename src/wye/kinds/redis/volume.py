@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 from wye.host import Host
+from wye.kinds.programs import has_program
 
+_SERVERS = ("redis-server", "valkey-server")
 _MARKS = ("appendonlydir", "appendonly.aof", "dump.rdb")
 
 
@@ -14,6 +16,7 @@ class RedisVolume:
     """Satisfies `interfaces.Kind`."""
 
     name = "redis"
+    is_unmistakable = False
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -29,3 +32,6 @@ class RedisVolume:
 
     def prepare(self, root: Path) -> None:
         """A snapshot of a running Redis needs nothing: with AOF it holds every write that was answered."""
+
+    def serves(self, rootfs: Path, search_path: str) -> bool:
+        return any(has_program(self._host, rootfs, search_path, name) for name in _SERVERS)
