@@ -762,6 +762,10 @@ class ServerKind(Kind, Protocol):
         of theirs now and says what differs from the base's, with paths relative to the volume."""
         ...
 
+    def unknown_tables(self, server: Endpoint, settings: Terms) -> frozenset[str]:
+        """Names in the settings that are of no table, or of no column, of this server's, as they are written there."""
+        ...
+
     def apply(
         self, target: Endpoint, changes: Changes, terms: Terms, keep: Callable[[bytes], None] | None = None
     ) -> Applied:

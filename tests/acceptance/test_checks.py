@@ -15,7 +15,7 @@ from tests.acceptance.conftest import Project
 from wye.api.wire import MergeResult
 from wye.errors import BadRequest
 
-pytestmark = [pytest.mark.host, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.host, pytest.mark.timeout(600)]
 
 SERVER = """
 import http.server, time

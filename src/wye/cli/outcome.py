@@ -59,6 +59,8 @@ def finish(session: Session, result: wire.MergeResult, verb: str, retry: str, *,
     """Shows it and exits as it ended. `verb`: "merge"; `retry`: the command line that `--resolve FILE` is added to."""
     session.show(result, lambda: page(*lines(result, verb, rehearsal=rehearsal)))
     if not session.json:
+        for notice in result.notices:
+            note(f"note: {words.harmless(notice)}")
         for line in advice(result, verb, retry):
             note(line)
     if refused(result):

@@ -43,11 +43,13 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class StoreChanges:
-    """`changes` None: it could not be read, and `refused` says why."""
+    """`changes` None: it could not be read, and `refused` says why. `unknown`: tables and columns that the settings
+    name and its databases do not have."""
 
     store: Store
     changes: Changes | None
     refused: tuple[Conflict, ...] = ()
+    unknown: frozenset[str] = frozenset()
 
 
 @contextmanager
@@ -138,7 +140,7 @@ def read_stores(
 
     def read(store: Store, own: ExitStack) -> StoreChanges:
         is_own = live and store.kind.reads_live and is_live(engine, theirs.environment, store)
-        return _read_store(engine, own, base, theirs, store, live=is_own, rules=rules or theirs.spec)
+        return _read_store(engine, own, base, theirs, store, live=is_own, rules=rules)
 
     owns = [held.enter_context(ExitStack()) for _ in stores]
     with ThreadPoolExecutor(_READERS, thread_name_prefix="read") as pool:
@@ -146,7 +148,7 @@ def read_stores(
 
 
 def _read_store(
-    engine: Engine, stack: ExitStack, base: Side, theirs: Side, store: Store, *, live: bool, rules: Spec
+    engine: Engine, stack: ExitStack, base: Side, theirs: Side, store: Store, *, live: bool, rules: Spec | None
 ) -> StoreChanges:
     began = stack.enter_context(
         servers.throwaway(engine, base.environment, base.spec, base.images, base.snapshot, store)
@@ -160,11 +162,13 @@ def _read_store(
         )
         other, environment = thrown.endpoint, thrown.environment
     freeze = _freezer(engine, stack, base, environment, store)
+    settings = terms(rules or theirs.spec)
     try:
-        changes = store.kind.read(began.endpoint, other, freeze, place=store.place, settings=terms(rules))
+        changes = store.kind.read(began.endpoint, other, freeze, place=store.place, settings=settings)
     except Refused as error:
         return StoreChanges(store, None, tuple(error.conflicts))
-    return StoreChanges(store, changes)
+    unknown = store.kind.unknown_tables(other, settings) if rules is not None else frozenset()
+    return StoreChanges(store, changes, unknown=unknown)
 
 
 def _freezer(

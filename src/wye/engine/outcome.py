@@ -27,6 +27,7 @@ class Outcome:
     checks: tuple[CheckView, ...] = ()
     applied: dict[str, int] = field(default_factory=dict)
     restarted: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
     def result(self) -> MergeResult:
         return MergeResult(
@@ -40,6 +41,7 @@ class Outcome:
             applied=self.applied,
             restarted=self.restarted,
             steps=self.steps.taken,
+            notices=self.notices,
         )
 
     @property

@@ -51,6 +51,15 @@ class Proposal:
     """Ids of resolutions that took effect."""
 
     @property
+    def notices(self) -> tuple[str, ...]:
+        """What the project says of merging and means nothing in any of its database servers."""
+        unknown = [each.unknown for each in self.stores]
+        return tuple(
+            f"x-wye: merge: no database server has {name!r}; it counts for SQLite files only"
+            for name in sorted(frozenset.intersection(*unknown) if unknown else ())
+        )
+
+    @property
     def changes_files_or_spec(self) -> bool:
         """Whether ours lacks anything of theirs besides databases."""
         return bool(self.files.places()) or self.spec != self.ours.spec or self.images != self.ours.images

@@ -46,6 +46,7 @@ def rehearse(
     given = {identity: value for identity, value in resolutions.items() if identity != "default"}
     check_resolutions(resolutions_from_json(given), settled, outcome.conflicts)
     outcome.rehearsed = True
+    outcome.notices = proposal.notices
     outcome.brings_something |= proposal.changes_files_or_spec
     wanted = checking.checks_of(proposal.spec, checks)
     if wanted and not found:

@@ -243,3 +243,5 @@ class MergeResult:
     applied: dict[str, int] = field(default_factory=dict)
     restarted: tuple[str, ...] = ()
     steps: dict[str, float] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+    """What somebody should know of the project's settings."""

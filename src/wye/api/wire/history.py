@@ -127,7 +127,8 @@ class CheckView(View):
 
 class MergeResult(View):
     """Of merge, conflicts, revert and update. `merged` False: nothing was changed. `applied`: how much by place.
-    `entry`: in the target's ledger; empty if nothing was merged. `steps`: seconds."""
+    `entry`: in the target's ledger; empty if nothing was merged. `steps`: seconds. `notices`: what
+    means nothing in the project's settings of merging."""
 
     source: str
     into: str
@@ -139,3 +140,4 @@ class MergeResult(View):
     applied: dict[str, int] = Field(default_factory=dict)
     restarted: tuple[str, ...] = ()
     steps: dict[str, float] = Field(default_factory=dict)
+    notices: tuple[str, ...] = ()

@@ -24,10 +24,10 @@ from wye.kinds.postgres.changes import DatabaseChanges, page, stat, to_json
 from wye.kinds.postgres.cluster import KEPT, THROWAWAY, find_data, is_starting, refuse_tablespaces
 from wye.kinds.postgres.patient import PatientConnection
 from wye.kinds.postgres.plan import read_changes
-from wye.kinds.postgres.prepare import MAINTENANCE, prepare
+from wye.kinds.postgres.prepare import MAINTENANCE, list_databases, opened, prepare
 from wye.kinds.postgres.session import Connection, value
 from wye.kinds.postgres.volume import PostgresVolume
-from wye.kinds.postgres.watch import full_name, parts
+from wye.kinds.postgres.watch import full_column, full_name, names_in
 from wye.merge.conflict import resolutions_from_json
 from wye.merge.rows import Grain
 
@@ -159,6 +159,19 @@ class PostgresKind(PostgresVolume):
             raise Unavailable(f"{place} could not be read: {str(error).strip()}") from error
         return PostgresChanges(place, tuple(found))
 
+    def unknown_tables(self, server: Endpoint, settings: Terms) -> frozenset[str]:
+        tables = {str(name): full_name(str(name)) for name in settings.settings.get("table") or {}}
+        columns = {str(name): full_column(str(name)) for name in settings.settings.get("delta") or ()}
+        if not tables and not columns:
+            return frozenset()
+        known: set[tuple[str, ...]] = set()
+        with opened(EndpointServer(server), MAINTENANCE) as maintenance:
+            databases = list_databases(maintenance)
+        for database in databases:
+            with opened(EndpointServer(server), database) as connection:
+                known |= names_in(connection, {each[:2] for each in (*tables.values(), *columns.values())})
+        return frozenset(name for name, parts in {**tables, **columns}.items() if parts not in known)
+
     def apply(
         self, target: Endpoint, changes: Changes, terms: Terms, keep: Callable[[bytes], None] | None = None
     ) -> Applied:
@@ -244,13 +257,11 @@ def _is_watched(settings: Mapping[str, Any]) -> Callable[[str], bool]:
 def _options(terms: Terms, changes: DatabaseChanges) -> merging.Options:
     names = {table.table for table in changes.tables} | {each.table for each in changes.contents}
     grains = _grains(terms.settings)
-    adding = [parts(str(name)) for name in terms.settings.get("delta") or ()]
+    adding = [full_column(str(name)) for name in terms.settings.get("delta") or ()]
     delta: dict[str, frozenset[str]] = {}
     for name in names:
         own = full_name(name)
-        delta[name] = frozenset(
-            each[-1] for each in adding if (("public", *each) if len(each) == 2 else each)[:-1] == own
-        )
+        delta[name] = frozenset(each[-1] for each in adding if each[:-1] == own)
     return merging.Options(
         grain={name: grains.get(full_name(name), Grain.CELL) for name in names},
         delta=delta,

@@ -8,11 +8,11 @@ also how such a name is read.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from wye.kinds.postgres.changes import DatabaseChanges, TableChanges
 from wye.kinds.postgres.replay import fingerprint
-from wye.kinds.postgres.session import Connection
+from wye.kinds.postgres.session import Connection, array, fetch
 from wye.kinds.postgres.tables import read_tables
 from wye.merge.conflict import BOTH, Conflict, Decisions, Side
 from wye.merge.rows import Grain
@@ -29,6 +29,22 @@ def full_name(name: str) -> tuple[str, ...]:
     """A table's name with its schema, which is public if none is named."""
     found = parts(name)
     return found if len(found) > 1 else ("public", *found)
+
+
+def full_column(name: str) -> tuple[str, ...]:
+    """A column's name with its table's and its schema: "orders.total" is ("public", "orders", "total")."""
+    found = parts(name)
+    return found if len(found) > 2 else ("public", *found)
+
+
+def names_in(connection: Connection, tables: Collection[tuple[str, ...]]) -> set[tuple[str, ...]]:
+    """Of `tables` (schema, name) those that a database has, and their columns with them."""
+    wanted = array(".".join(table) for table in tables)
+    sql = f"""select n.nspname, c.relname, a.attname from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+        where c.relkind in ('r', 'p') and n.nspname || '.' || c.relname = any({wanted})"""
+    columns = {tuple(row) for row in fetch(connection, sql)}
+    return columns | {column[:2] for column in columns}
 
 
 def strictest(grain: Mapping[str, Grain], *names: str) -> Grain:

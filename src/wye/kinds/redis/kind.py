@@ -131,6 +131,9 @@ class RedisKind(RedisVolume):
         touched = candidates(self._host, base.root, theirs.root, after)
         return KeyChanges(place, changes(before, after, touched), before, after)
 
+    def unknown_tables(self, server: Endpoint, settings: Terms) -> frozenset[str]:
+        return frozenset(map(str, (*(settings.settings.get("table") or {}), *(settings.settings.get("delta") or ()))))
+
     def apply(
         self, target: Endpoint, changes: Changes, terms: Terms, keep: Callable[[bytes], None] | None = None
     ) -> Applied:
