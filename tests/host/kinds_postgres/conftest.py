@@ -34,7 +34,9 @@ from wye.testing.postgres_server import SUITES, PostgresServers, RunningServer, 
 
 DATA = "volumes/db/data"
 OWN, *OTHERS = versions()
-MODULES_FOR_ALL = ("test_cases", "test_oracle", "test_prepare", "test_undo")
+FOR_ALL = ("test_cases", "test_oracle", "test_prepare", "test_undo")
+FOR_NEWEST = ("test_cases", "test_oracle", "test_postgis", "test_prepare")
+"""Modules that run on all versions in the long run, and on the newest always."""
 WITH_POSTGIS = [version for version in OTHERS if version in SUITES]
 UNAVAILABLE: dict[int, str] = {}
 """Why a version cannot be had: it is not asked for again."""
@@ -188,12 +190,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "rig" not in metafunc.fixturenames:
         return
     module = metafunc.module.__name__.rpartition(".")[2]
-    everywhere = module in MODULES_FOR_ALL
-    wanted = WITH_POSTGIS if module == "test_postgis" else [OWN, *(OTHERS if everywhere else ())]
+    wanted = WITH_POSTGIS if module == "test_postgis" else [OWN, *(OTHERS if module in FOR_ALL else ())]
+    always = {OWN, max(wanted) if module in FOR_NEWEST else OWN}
     chosen = [
-        pytest.param(
-            version, id=f"postgres-{version}", marks=[] if version in (OWN, max(wanted)) else [pytest.mark.slow]
-        )
+        pytest.param(version, id=f"postgres-{version}", marks=[] if version in always else [pytest.mark.slow])
         for version in wanted
     ]
     metafunc.parametrize("rig", chosen, indirect=True, scope="module")

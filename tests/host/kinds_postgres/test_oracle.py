@@ -18,10 +18,12 @@ import psycopg
 import pytest
 
 from wye.merge.refused import Refused
+from wye.testing.postgres_server import own_version
 
 pytestmark = pytest.mark.host
 
 ROUNDS = 30
+OWN = own_version()
 STATEMENTS = {"fork": 8, "production": 5}
 KEYED = ("parent", "child")
 
@@ -204,9 +206,11 @@ def batch(rig: Any, seed: int, rounds: int) -> Counter[str]:
 
 
 def test_random_merges(rig: Any) -> None:
-    results = batch(rig, 1, ROUNDS)
-    assert results["merged"] >= ROUNDS // 6, results
-    assert results["refused"] >= ROUNDS // 6, results
+    """Fewer rounds on versions other than the machine's own: their rules of merging are the same."""
+    rounds = ROUNDS if rig.version == OWN else ROUNDS // 3
+    results = batch(rig, 1, rounds)
+    assert results["merged"] >= rounds // 6, results
+    assert results["refused"] >= rounds // 6, results
 
 
 @pytest.mark.slow
