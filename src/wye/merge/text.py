@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from wye.errors import InvariantError
+from wye.errors import BadRequest, InvariantError
 from wye.merge.conflict import Conflict, Decisions, Resolution, Side
 
 _SNIFFED = 8000
@@ -126,7 +126,12 @@ def _chosen(hunk: Hunk, resolution: Resolution | None) -> bytes:
         return hunk.ours
     if resolution.side is Side.THEIRS:
         return hunk.theirs
-    return str(resolution.value).encode()
+    if not isinstance(resolution.value, str):
+        raise BadRequest(
+            f"the value for a text must be text, not {str(resolution.value)[:40]!r}",
+            hint='the lines that shall stand there, for example {value: "one\ntwo\n"}',
+        )
+    return resolution.value.encode()
 
 
 def _to_json(text: bytes) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from wye.errors import BadRequest
 from wye.merge.conflict import Decisions, Resolution, Side
 from wye.merge.text import Hunk, assemble, conflicts, git_command, hunks, is_text, is_verdict, marker_size, resolved
 
@@ -71,6 +72,14 @@ def test_value_and_open_conflicts() -> None:
     decisions = Decisions({first.id: Resolution(side=Side.VALUE, value="v\n")})
     assert assemble("f", parts, decisions) == b"a\nv\nm\no\n"
     assert decisions.open == [second]
+
+
+@pytest.mark.parametrize("given", [None, 5, True, {"a": 1}, ["x"]])
+def test_a_value_that_is_no_text(given: object) -> None:
+    parts = [Hunk(ours=b"a\n", base=b"b\n", theirs=b"c\n")]
+    (conflict,) = conflicts("t", parts)
+    with pytest.raises(BadRequest, match="must be text"):
+        assemble("t", parts, Decisions({conflict.id: Resolution(side=Side.VALUE, value=given)}))
 
 
 def test_a_resolution_stays_with_its_hunk() -> None:

@@ -98,13 +98,13 @@ def _missing_parents(connection: Connection, database: str, child: Staged, key: 
         write, row = writes[n], tuple(cells)
         after = write.after or ()
         place = place_of(database, child.changes.table)
-        own = (place, child.changes.key, key_cells(child, after))
+        own = key_cells(child, after)
         known = set(key.child_columns) <= set(child.changes.columns)
         ours = [write.before[child.index(c)] for c in key.child_columns] if write.before and known else None
         conflict = Conflict(
             kind="fk-parent-missing",
             place=place,
-            key=own[2] or row,
+            key=own or row,
             column=", ".join(key.child_columns),
             ours=named_cells(key.child_columns, ours) if ours else None,
             theirs=named_cells(key.child_columns, row),
@@ -114,7 +114,9 @@ def _missing_parents(connection: Connection, database: str, child: Staged, key: 
         )
         parent = (place_of(database, key.parent), key.parent_columns, row)
         columns = key.child_columns if known else ()
-        found.append(Violation(conflict=conflict, staged=child, entries=(n,), columns=columns, about=(own, parent)))
+        found.append(
+            Violation(conflict=conflict, staged=child, entries=(n,), columns=columns, own=(place, own), about=(parent,))
+        )
     return found
 
 
@@ -129,11 +131,11 @@ def _left_children(connection: Connection, database: str, parent: Staged, key: F
         write = writes[n]
         before, place = write.before or (), place_of(database, parent.changes.table)
         row = dict(zip(parent.changes.columns, before, strict=True))
-        own = (place, parent.changes.key, key_cells(parent, before))
+        own = key_cells(parent, before)
         conflict = Conflict(
             kind="fk-child-exists",
             place=place,
-            key=own[2] or before,
+            key=own or before,
             column=f"{key.child}.{', '.join(key.child_columns)}",
             base=row,
             ours=children,
@@ -146,7 +148,14 @@ def _left_children(connection: Connection, database: str, parent: Staged, key: F
         refers = tuple(row.get(column) for column in key.parent_columns)
         child = (place_of(database, key.child), key.child_columns, refers)
         found.append(
-            Violation(conflict=conflict, staged=parent, entries=(n,), columns=key.parent_columns, about=(own, child))
+            Violation(
+                conflict=conflict,
+                staged=parent,
+                entries=(n,),
+                columns=key.parent_columns,
+                own=(place, own),
+                about=(child,),
+            )
         )
     return found
 

@@ -36,12 +36,14 @@ where i.indrelid = {oid} and i.indisunique and i.indisvalid and i.indpred is nul
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
     """`entries` of `staged` are what is refused; empty: there is no choice. `columns`: the cells that "ours" takes from
-    the target's row; empty: it takes the row. `about`: rows (place, columns, cells) that this hangs on."""
+    the target's row; empty: it takes the row. `own`: the place and key of the row; `about`: others (place, columns,
+    cells) that this hangs on."""
 
     conflict: Conflict
     staged: Staged | None = None
     entries: tuple[int, ...] = ()
     columns: tuple[str, ...] = ()
+    own: tuple[str, Row] = ("", ())
     about: tuple[tuple[str, tuple[str, ...], Row], ...] = ()
 
 
@@ -113,7 +115,7 @@ def _told(
     kind = _KINDS.get(error.sqlstate or "", "constraint")
     taken = list(_taken(connection, staged, n)) if kind == "unique" else []
     place, after = place_of(database, staged.changes.table), written.after or ()
-    own = (place, staged.changes.key, key_cells(staged, after))
+    key = key_cells(staged, after)
     theirs = dict(zip(staged.changes.columns, after, strict=False))
     for index, holder in taken:
         detail = (
@@ -121,24 +123,26 @@ def _told(
             f" {', '.join(index.columns)}; theirs would lose the target's row: change that there"
         )
         conflict = Conflict(
-            kind=kind, place=place, key=own[2] or after, column=", ".join(index.columns), ours=holder, theirs=theirs,
+            kind=kind, place=place, key=key or after, column=", ".join(index.columns), ours=holder, theirs=theirs,
             choices=CHOICES, detail=detail,
         )  # fmt: skip
         other = (place, staged.changes.key, tuple(holder.get(column) for column in staged.changes.key))
-        yield Violation(conflict=conflict, staged=staged, entries=(n,), columns=index.columns, about=(own, other))
+        yield Violation(
+            conflict=conflict, staged=staged, entries=(n,), columns=index.columns, own=(place, key), about=(other,)
+        )
     if taken:
         return
     said = error.diag
     column = said.column_name or ""
     conflict = Conflict(
-        kind=kind, place=place, key=own[2] or after, column=column or said.constraint_name or "",
+        kind=kind, place=place, key=key or after, column=column or said.constraint_name or "",
         ours=dict(zip(staged.changes.columns, written.before, strict=True)) if written.before else None, theirs=theirs,
         choices=CHOICES,
         detail=f"{said.constraint_name or column}: {said.message_detail or said.message_primary}; ours leaves the"
         " target's row as it is, a value ({column: cell}) repairs the fork's",
     )  # fmt: skip
     columns = (column,) if column in staged.changes.columns else ()
-    yield Violation(conflict=conflict, staged=staged, entries=(n,), columns=columns, about=(own,))
+    yield Violation(conflict=conflict, staged=staged, entries=(n,), columns=columns, own=(place, key))
 
 
 def _taken(connection: Connection, staged: Staged, n: int) -> Iterator[tuple[Index, dict[str, Cell]]]:
@@ -243,7 +247,7 @@ def _repaired(violation: Violation, staged: Staged, write: Write, value: Json) -
     known = staged.changes.columns
     if isinstance(value, dict) and value and set(value) <= set(known):
         cells = {column: cell_of(cell, column) for column, cell in value.items()}
-    elif len(columns) == 1:
+    elif len(columns) == 1 and not isinstance(value, dict):
         cells = {columns[0]: cell_of(value, columns[0])}
     else:
         raise BadRequest(
@@ -258,6 +262,10 @@ def _repaired(violation: Violation, staged: Staged, write: Write, value: Json) -
 
 def _concerns(undecided: Conflict, violation: Violation) -> bool:
     """Whether it may be gone, or another, once the undecided conflict is decided."""
+    place, key = violation.own
+    if undecided.place == place and undecided.key in ((), key):
+        at = undecided.column.split(", ") if undecided.column else []
+        return not at or not violation.columns or not set(violation.columns).isdisjoint(at)
     return any(_is_about(undecided, place, columns, cells) for place, columns, cells in violation.about)
 
 

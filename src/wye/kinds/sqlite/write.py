@@ -50,7 +50,7 @@ class Refused:
         value = chosen.value
         if isinstance(value, dict) and value and set(value) <= set(table.columns):
             cells = {column: cell_of(cell, column) for column, cell in value.items()}
-        elif len(self.columns) == 1:
+        elif len(self.columns) == 1 and not isinstance(value, dict):
             cells = {self.columns[0]: cell_of(value, self.columns[0])}
         else:
             raise BadRequest(
