@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,13 @@ class Project:
 
     def port(self, environment: str) -> int:
         return self.client.ports(environment, "box", 7000)[0].host_port
+
+
+def wait_until(true: Callable[[], bool], *, patience_s: float = 20.0) -> None:
+    deadline = time.monotonic() + patience_s
+    while not true():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="package")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Project
+from tests.acceptance.conftest import Project, wait_until
 from tests.host.images.conftest import Pusher, pusher, registry  # noqa: F401  fixtures
 from wye.errors import CheckFailed, Unsupported
 from wye.testing.tiny_rootfs import tiny_rootfs
@@ -75,6 +75,10 @@ def inside(project: Project, script: str, environment: str = "production") -> li
     return done.text.splitlines()
 
 
+def said(project: Project) -> list[str]:
+    return [line.text for line in project.client.logs("production", ["everything"])]
+
+
 def test_keys_that_nearly_every_file_uses(project: Project) -> None:
     directory = project.directory
     (directory / "vars.env").write_text("FILE=from file\nBOTH=from file\n")
@@ -96,7 +100,7 @@ def test_keys_that_nearly_every_file_uses(project: Project) -> None:
         assert len(inside(project, f"getent hosts {name}")) == (2 if name in ("by-link", "other") else 1), name
     assert inside(project, "cat /beside/code; touch /beside/x 2>/dev/null || echo kept") == ["onekept"]
     assert inside(project, "stat -f -c '%b %S' /scratch") == ["256 4096"]
-    assert [line.text for line in project.client.logs("production", ["everything"])] == ["started as given"]
+    wait_until(lambda: said(project) == ["started as given"])
     found = project.client.environment("production")
     assert {(each.replica, each.health) for each in found.services} >= {
         ("everything", "healthy"), ("other", "none"), ("other-2", "none"),
@@ -128,7 +132,7 @@ def test_an_image_of_a_registry(project: Project, pusher: Pusher, test_root: Pat
     reference = pusher.push("acme/thing:1", [pusher.layer(*members)], config)
     project.up(f"services: {{everything: {{image: '{reference}', stop_signal: SIGKILL}}}}\n")
     assert inside(project, "cat $WHAT") == ["hello from the registry"]
-    assert [line.text for line in project.client.logs("production")] == ["hello from the registry"]
+    wait_until(lambda: said(project) == ["hello from the registry"])
     project.fork()
     assert inside(project, "cat /srv/hello", "f") == ["hello from the registry"]
 
@@ -158,7 +162,7 @@ def test_a_directory_of_python_is_built_and_built_again_when_it_changes(project:
     assert set(project.up(BUILT).changes.values()) == {"unchanged"}
     (app / "main.py").write_text("import time; print('two'); time.sleep(1000)")
     assert project.up(BUILT).changes == {"everything": "changed", "other": "unchanged"}
-    assert [line.text for line in project.client.logs("production", ["everything"])][-1] == "two"
+    wait_until(lambda: said(project)[-1:] == ["two"])
 
 
 BACKEND = """

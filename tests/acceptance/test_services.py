@@ -5,11 +5,10 @@ from __future__ import annotations
 import itertools
 import time
 import urllib.request
-from collections.abc import Callable
 
 import pytest
 
-from tests.acceptance.conftest import COMPOSE, Project
+from tests.acceptance.conftest import COMPOSE, Project, wait_until
 from wye.api.wire import LogLine, ServiceView
 from wye.errors import CheckFailed
 
@@ -26,13 +25,6 @@ def other(script: str, *keys: str) -> str:
 
 def service(project: Project, name: str = "other", environment: str = "production") -> ServiceView:
     return next(each for each in project.client.environment(environment).services if each.replica == name)
-
-
-def wait_until(true: Callable[[], bool], *, patience_s: float = 20.0) -> None:
-    deadline = time.monotonic() + patience_s
-    while not true():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.05)
 
 
 def get(port: int) -> bytes:
