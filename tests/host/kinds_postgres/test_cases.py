@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import postgast
@@ -20,6 +20,8 @@ from wye.merge.refused import Refused
 
 pytestmark = pytest.mark.host
 
+AT_ONCE = 30
+"""Databases that are read together."""
 SHOP = """
 create table item (id serial primary key, stock int, label text, code text unique);
 insert into item (stock, label, code) select n, 'label ' || n, 'code ' || n from generate_series(1, 50) n;
@@ -497,36 +499,63 @@ def messages(sql: str | list[str]) -> list[str]:
     return postgast.split(sql) if isinstance(sql, str) else sql
 
 
+@dataclass
+class Sides:
+    """Production, one fork, and its base; every case that is asked for has happened on both in its own database."""
+
+    rig: Any
+    production: Any
+    fork: Any
+    base: Any
+    mergeable: list[int]
+    """Cases whose changes are not read yet."""
+    read: dict[int, list[Any]] = field(default_factory=dict)
+
+    def changes(self, number: int) -> list[Any]:
+        """Of one case; what can be read is read for many cases at once."""
+        if number not in self.mergeable:
+            return self.read.pop(number) if number in self.read else self._diff([number])[number]
+        chunk, self.mergeable = self.mergeable[:AT_ONCE], self.mergeable[AT_ONCE:]
+        self.read |= self._diff(chunk)
+        return self.changes(number)
+
+    def _diff(self, numbers: list[int]) -> dict[int, list[Any]]:
+        found = self.rig.diff(self.fork, base=self.base, databases=[database_of(number) for number in numbers])
+        return {number: [each for each in found if each.database == database_of(number)] for number in numbers}
+
+
+def database_of(number: int) -> str:
+    return f"case_{number}"
+
+
 @pytest.fixture(scope="module")
-def sides(rig: Any, request: pytest.FixtureRequest) -> Iterator[tuple[Any, Any, Any]]:
-    """Production, one fork, and its base; every case that is asked for has happened on both in its own database, "case_<number>"."""
+def sides(rig: Any, request: pytest.FixtureRequest) -> Iterator[Sides]:
     production = rig.create(settings={"file_copy_method": "clone"} if rig.version >= 18 else None)
     production.run("postgres", "create role clerk login")
     asked = {item.callspec.params["number"] for item in request.session.items if item.module is request.module}
     chosen = [(number, CASES[number]) for number in sorted(asked) if CASES[number].missing(production) is None]
     for number, case in chosen:
-        production.run("postgres", f"create database case_{number} strategy file_copy")  # much less WAL
-        production.run(f"case_{number}", ["create schema t", "set search_path = t, public", *messages(case.setup)])
+        production.run("postgres", f"create database {database_of(number)} strategy file_copy")  # much less WAL
+        production.run(database_of(number), ["create schema t", "set search_path = t, public", *messages(case.setup)])
     fork = rig.fork(production)
     for number, case in chosen:
-        fork.run(f"case_{number}", messages(case.fork))
-        production.run(f"case_{number}", messages(case.target))
+        fork.run(database_of(number), messages(case.fork))
+        production.run(database_of(number), messages(case.target))
     base = rig.start_base(fork)
-    yield production, fork, base
+    yield Sides(rig, production, fork, base, [number for number, case in chosen if not case.refused])
     for site in (base, fork, production):
         site.discard()
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[case.name for case in CASES])
-def test_case(rig: Any, sides: tuple[Any, Any, Any], number: int) -> None:
-    production, fork, base = sides
-    case, database = CASES[number], f"case_{number}"
+def test_case(rig: Any, sides: Sides, number: int) -> None:
+    case, production, database = CASES[number], sides.production, database_of(number)
     missing = case.missing(production)
     if missing is not None:
         pytest.skip(f"this server has no {missing}")
 
     def merge() -> None:
-        for changes in rig.diff(fork, base=base, databases=[database]):
+        for changes in sides.changes(number):
             rig.apply(production, changes)
 
     if not case.refused:
