@@ -117,13 +117,8 @@ def _places(engine: Engine, theirs: Side, changes: list[PathChange]) -> list[Pla
 
 
 def _kinds_by_volume(engine: Engine, theirs: Side) -> dict[str, str]:
-    root = engine.volumes.snapshot_path(theirs.snapshot) / "volumes"
-    found = {}
-    for volume in theirs.spec.volumes:
-        kind = next((kind.name for kind in engine.kinds if kind.claims(root / volume)), None)
-        if kind is not None:
-            found[volume] = kind
-    return found
+    """Of those that merge as databases; all others are shown as files, as they merge."""
+    return {store.volume: store.kind.name for store in comparing.stores_of(engine, theirs)}
 
 
 def _files_only(engine: Engine, theirs: Side, changes: list[PathChange], service: str | None) -> list[PathChange]:
