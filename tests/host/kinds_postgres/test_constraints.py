@@ -135,6 +135,27 @@ def test_ours_takes_of_a_changed_row_only_the_value_back(case: Any) -> None:
     ]
 
 
+def test_a_chain_of_rows_that_each_take_what_the_one_before_had(case: Any) -> None:
+    """The first link is taken in the target, so none of them can move."""
+    found = case(
+        ["update person set mail = 'same' where id = 12", "update person set mail = 'p12', phone = '0' where id = 11",
+         "update person set mail = 'p11', phone = '00' where id = 13"],
+        ["update person set mail = 'same' where id = 5"],
+    )  # fmt: skip
+    decided: dict[str, Resolution] = {}
+    for _ in range(3):
+        told = found.merge(**decided)
+        assert len(told) == 1
+        decided |= {each.id: OURS for each in told.values()}
+    assert not found.merge(**decided)
+    assert found.query("select id, mail, phone from t.person where id in (5, 11, 12, 13) order by 1") == [
+        (5, "same", "5"),
+        (11, "p11", "0"),
+        (12, "p12", "12"),
+        (13, "p13", "00"),
+    ]
+
+
 def test_every_constraint_of_every_row_at_once(case: Any) -> None:
     """And the cells that both changed, and the references, in one list."""
     found = case(

@@ -255,6 +255,23 @@ def test_what_a_constraint_refuses_can_be_settled(three: Three) -> None:
     assert three.dump("ours") == before
 
 
+def test_a_chain_of_rows_that_each_take_what_the_one_before_had(three: Three) -> None:
+    """The first link is taken in the target, so none of them can move; they are asked about one after the other."""
+    three.run("base", "CREATE TABLE t (id INTEGER PRIMARY KEY, u UNIQUE, v UNIQUE, n)")
+    three.run("base", "INSERT INTO t VALUES (1, 1, 1, 0), (2, 2, 2, 0), (3, 3, 3, 0), (5, 5, 5, 0)")
+    three.copy()
+    three.run("theirs", "UPDATE t SET u = 9 WHERE id = 2", "UPDATE t SET u = 2, v = 22, n = 1 WHERE id = 1")
+    three.run("theirs", "UPDATE t SET u = 1, n = 1 WHERE id = 3")
+    three.run("ours", "UPDATE t SET u = 9 WHERE id = 5")
+    decided: dict[str, Resolution] = {}
+    for key in ("2", "1", "3"):
+        with three.merged(Decisions(decided)) as application:
+            assert [conflict.key for conflict in application.conflicts] == [(key,)]
+            decided |= {conflict.id: Resolution(side=Choice.OURS) for conflict in application.conflicts}
+    assert three.merge(Decisions(decided)) == []
+    assert three.query("ours", "SELECT * FROM t") == [(1, 1, 22, 1), (2, 2, 2, 0), (3, 3, 3, 1), (5, 9, 5, 0)]
+
+
 def test_triggers_do_not_fire_and_are_merged(three: Three) -> None:
     three.run(
         "base",

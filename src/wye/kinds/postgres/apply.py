@@ -30,7 +30,7 @@ from wye.kinds.postgres.session import Connection, begin_session, fetch, literal
 from wye.kinds.postgres.stage import Staged, find_targets, stage
 from wye.kinds.postgres.tables import Relation, read_tables
 from wye.kinds.postgres.undo import Altered, undo_of
-from wye.kinds.postgres.violations import Violation, copy_all, explain, settle
+from wye.kinds.postgres.violations import Settling, Violation, copy_all, explain
 from wye.kinds.postgres.watch import strictest, watch
 from wye.kinds.postgres.write import verify, write
 from wye.merge.conflict import Conflict, Decisions, Favouring, Resolution, Side
@@ -281,10 +281,10 @@ class _Merge:
     def _write(self, tables: list[Staged]) -> None:
         """Writes; again, after decisions about what constraints refuse. Raises Refused with all that is undecided, of
         rows and of constraints."""
-        repaired: set[str] = set()
+        settling = Settling(self.decisions)
         while True:
             found = self._attempt(tables)
-            if not found or not settle(found, self.decisions, repaired):
+            if not found or not settling.round(found):
                 break
         _refuse(self.decisions.open)
         tables[:] = [staged for staged in tables if staged.writes]

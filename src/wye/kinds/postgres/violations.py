@@ -51,26 +51,38 @@ def place_of(database: str, table: str) -> str:
     return f"postgres/{database}/{table}"
 
 
-def settle(found: Collection[Violation], decisions: Decisions, repaired: set[str]) -> bool:
-    """Changes the writes as was decided and leaves open conflicts with `decisions`. `repaired`: ids whose value was
-    taken before, so that it is what is refused. Whether any write changed: then try again."""
-    undecided, known = list(decisions.open), {conflict.id for conflict in decisions.open}
-    values: set[str] = set()
-    changed = False
-    for each in found:
-        conflict, chosen = each.conflict, None
-        if not each.entries or conflict.id in repaired:
-            if conflict.id not in known:
-                again = "the value that was given is refused too: " if conflict.id in repaired else ""
-                decisions.open.append(replace(conflict, detail=again + conflict.detail))
-        elif not any(_concerns(other, each) for other in undecided):
-            chosen = decisions.of(conflict)
-        known.add(conflict.id)
-        if chosen is not None and chosen.side is Side.VALUE:
-            values.add(conflict.id)
-        changed |= _amend(each, chosen or Resolution(side=Side.OURS))
-    repaired |= values
-    return changed
+class Settling:
+    """The decisions of one merge about what is refused, round after round. Open conflicts are left with `decisions`."""
+
+    def __init__(self, decisions: Decisions) -> None:
+        self._decisions = decisions
+        self._repaired: set[str] = set()
+        """Ids whose value was taken in an earlier round, so that it is what is refused now."""
+        self._hidden: list[Conflict] = []
+        """What is not told, for it hangs on something undecided."""
+
+    def round(self, found: Collection[Violation]) -> bool:
+        """Changes the writes as was decided. Whether any changed: then try again."""
+        undecided = [*self._decisions.open, *self._hidden]
+        known = {conflict.id for conflict in self._decisions.open}
+        values: set[str] = set()
+        changed = False
+        for each in found:
+            conflict, chosen = each.conflict, None
+            if not each.entries or conflict.id in self._repaired:
+                if conflict.id not in known:
+                    again = "the value that was given is refused too: " if conflict.id in self._repaired else ""
+                    self._decisions.open.append(replace(conflict, detail=again + conflict.detail))
+            elif any(_concerns(other, each) for other in undecided):
+                self._hidden.append(conflict)
+            else:
+                chosen = self._decisions.of(conflict)
+            known.add(conflict.id)
+            if chosen is not None and chosen.side is Side.VALUE:
+                values.add(conflict.id)
+            changed |= _amend(each, chosen or Resolution(side=Side.OURS))
+        self._repaired |= values
+        return changed
 
 
 def explain(connection: Connection, database: str, tables: Sequence[Staged]) -> list[Violation]:
@@ -192,6 +204,8 @@ def _amend(violation: Violation, chosen: Resolution) -> bool:
         after = _repaired(violation, staged, write, chosen.value) if chosen.side is Side.VALUE else None
         if chosen.side is Side.OURS:
             after = _with_ours(staged, write, violation.columns)
+            if after == write.after:  # it has the target's cells already: another row of the fork took them meanwhile
+                after = write.before
         if after != write.before:
             repaired = replace(write, after=after)
             bound = staged.relation.bound | staged.relation.identity

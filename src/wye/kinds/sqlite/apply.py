@@ -270,8 +270,9 @@ class _Merge:
         loose = self._merge_loose(table, writer, found.loose, decisions)
         keyed, unkeyed = list(merged.writes), list(loose.writes)
         repaired: set[str] = set()
+        hidden: list[Conflict] = []
         while refused := self._attempt(table, shape, keyed, unkeyed):
-            if not self._settle(table, refused, (keyed, unkeyed), repaired):
+            if not self._settle(table, refused, (keyed, unkeyed), repaired, hidden):
                 break
         self.written += len(keyed) + len(unkeyed)
 
@@ -290,11 +291,18 @@ class _Merge:
         return refused
 
     def _settle(
-        self, table: Table, refused: list[NotWritten], writes: tuple[list[Write], ...], repaired: set[str]
+        self,
+        table: Table,
+        refused: list[NotWritten],
+        writes: tuple[list[Write], ...],
+        repaired: set[str],
+        hidden: list[Conflict],
     ) -> bool:
         """Changes the writes as was decided; "ours" stands for undecided, so that the rest comes to light. `repaired`:
-        ids whose value is what is refused now. Whether that changed any."""
+        ids whose value is what is refused now; `hidden`: what is not told, for it hangs on something undecided. Whether
+        that changed any."""
         changed = False
+        undecided = {each.key for each in (*self.decisions.open, *hidden) if each.place == table.place}
         values: set[str] = set()
         for each in refused:
             conflict, chosen = each.conflict, None
@@ -303,6 +311,10 @@ class _Merge:
             elif conflict.id in repaired:
                 again = f"the value that was given is refused too: {conflict.detail}"
                 self.decisions.open.append(replace(conflict, detail=again))
+            elif isinstance(conflict.ours, dict) and tuple(conflict.ours[name] for name in table.key) in undecided - {
+                ()
+            }:
+                hidden.append(conflict)
             else:
                 chosen = self.decisions.of(conflict)
             if chosen is not None and chosen.side is Side.VALUE:

@@ -46,7 +46,8 @@ class Refused:
                 mine if column in self.columns else other
                 for column, mine, other in zip(table.columns, before, after, strict=True)
             )
-            return None if kept == before else Write(before=before, after=kept)
+            # If it has the target's cells already, another row of the fork took them meanwhile: then all of it stays.
+            return None if kept in (before, after) else Write(before=before, after=kept)
         value = chosen.value
         if isinstance(value, dict) and value and set(value) <= set(table.columns):
             cells = {column: cell_of(cell, column) for column, cell in value.items()}
