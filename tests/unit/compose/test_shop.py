@@ -26,7 +26,7 @@ def test_its_parts(shop: Loaded) -> None:
     assert [bind.path for bind in shop.binds] == [str(SHOP / "db")]
     assert shop.spec.fork == ForkPolicy(disk_bytes=20 << 30, limits=Limits(memory_bytes=2 << 30, pids=1000))
     assert shop.spec.settings == {
-        "checks": '[{"http":"http://web:8000/health","status":200}]',
+        "checks": '[{"http":{"path":"/health","port":8000,"service":"web","status":200}}]',
         "services.db.kind": '"postgres"',
     }
 
