@@ -364,7 +364,7 @@ def story(client: wye.Client) -> None:
         phases = {"before": (0.0, time.monotonic())}
         before = ask_everything(production)
         destroyed(client, production)
-        phases["while the agent destroyed its fork"] = (phases["before"][1], time.monotonic())
+        phases["during the agent's work"] = (phases["before"][1], time.monotonic())
         time.sleep(1)
         say("Production")
         show_answers({"before the fork": before, "after all this": ask_everything(production)})
@@ -466,7 +466,7 @@ def verdict(witness: Witness, phases: dict[str, tuple[float, float]]) -> None:
     for name, seconds in taken:
         table.add_row(name, f"{1000 * seconds:,.0f}" if seconds else "")
     console.print(table)
-    say("Did production notice? Questions asked / questions that failed / p99")
+    say("Did production notice? Questions asked / failed / p99 in ms")
     table = plain_table(header=True)
     table.add_column("")
     for name in witness.answers:
@@ -476,7 +476,7 @@ def verdict(witness: Witness, phases: dict[str, tuple[float, float]]) -> None:
             phase,
             *(
                 f"{witness.count(name, since, until)} / {len(witness.failed(name, since, until))} / "
-                f"{witness.p99_ms(name, since, until):.0f} ms"
+                f"{witness.p99_ms(name, since, until):.0f}"
                 for name in witness.answers
             ),
         )
