@@ -120,7 +120,9 @@ def clean() -> None:
     console.print("removing environments, images, the pool, the network ...")
     stop_daemon()
     erase = [sys.executable, "-m", "wye.daemon.main", "--erase", "--discard-everything"]
-    subprocess.run(erase, env={**os.environ, **SETTINGS}, check=True)
+    status = subprocess.run(erase, env={**os.environ, **SETTINGS}).returncode
+    if status != 0:
+        raise SystemExit(status)  # the program has said why
     for directory in (ROOT, RUN, LOG):
         shutil.rmtree(directory, ignore_errors=True)
     console.print("all gone")
