@@ -172,7 +172,9 @@ class HostDoors:
                     return
                 try:
                     connection, _ = held.socket.accept()
-                except OSError:
+                except OSError as error:
+                    if error.errno in (errno.EMFILE, errno.ENFILE):
+                        time.sleep(_TRY_EVERY_S)  # it stays in the queue: others close theirs meanwhile
                     continue  # gone again, or the door was shut meanwhile
                 self._carriers.submit(self._answer, held, connection)
 
