@@ -365,6 +365,10 @@ OBJECTS = [
        ("select relowner::regrole::text from pg_class where oid = 't.own'::regclass", [("clerk",)]), ("select i from t.own", [(1,)])),
     ok("publication", SHOP, "create publication news for table item", "",
        ("select count(*) from pg_publication where pubname = 'news'", [(1,)])),
+    ok("how text is searched", "create text search dictionary plain (template = simple); create text search configuration words (copy = simple);",
+       "alter text search dictionary plain (accept = false); alter text search configuration words alter mapping for asciiword with plain, simple", "",
+       ("select to_tsvector('t.words', 'A b')::text", [("'a':1 'b':2",)]),
+       ("select count(*), max(dictinitoption) from pg_ts_config_map m join pg_ts_dict d on d.oid = m.mapdict where dictname = 'plain'", [(1, "accept = 'false'")])),
     no("large object", SHOP + "select lo_from_bytea(4711, 'abc');", "select lo_put(4711, 0, 'xyz')", "", "large-objects"),
 ]  # fmt: skip
 

@@ -131,6 +131,16 @@ _PARTS: Mapping[str, str] = {
     "statistics": f"""
         select n.nspname || '.' || s.stxname, pg_get_statisticsobjdef(s.oid)
         from pg_statistic_ext s join pg_namespace n on n.oid = s.stxnamespace where {_OURS}""",
+    "dictionary": f"""
+        select d.oid::regdictionary::text, concat_ws(' ', d.dictowner::regrole, d.dictinitoption)
+        from pg_ts_dict d join pg_namespace n on n.oid = d.dictnamespace
+        where {_OURS} and {_free("pg_ts_dict", "d.oid")}""",
+    "configuration": f"""
+        select g.oid::regconfig::text, concat_ws(' ', g.cfgowner::regrole,
+            (select string_agg(concat_ws(' ', maptokentype, mapdict::regdictionary), ','
+                order by maptokentype, mapseqno) from pg_ts_config_map where mapcfg = g.oid))
+        from pg_ts_config g join pg_namespace n on n.oid = g.cfgnamespace
+        where {_OURS} and {_free("pg_ts_config", "g.oid")}""",
     "extension": """
         select extname, concat_ws(' ', extversion, extnamespace::regnamespace) from pg_extension""",
     "publication": """
@@ -159,7 +169,8 @@ CATALOGS = (
     "pg_aggregate", "pg_attrdef", "pg_attribute", "pg_class", "pg_collation", "pg_constraint", "pg_default_acl",
     "pg_depend", "pg_description", "pg_enum", "pg_extension", "pg_index", "pg_inherits", "pg_namespace",
     "pg_operator", "pg_partitioned_table", "pg_policy", "pg_proc", "pg_publication", "pg_publication_rel", "pg_range",
-    "pg_rewrite", "pg_seclabel", "pg_sequence", "pg_statistic_ext", "pg_trigger", "pg_type", *_COUNTED,
+    "pg_rewrite", "pg_seclabel", "pg_sequence", "pg_statistic_ext", "pg_trigger", "pg_ts_config_map", "pg_type",
+    *_COUNTED,
 )  # fmt: skip
 
 
