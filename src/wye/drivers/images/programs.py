@@ -19,7 +19,7 @@ from wye.host import Host, ProgramFailed
 
 CONTAINED = (
     "setpriv", "--pdeathsig", "KILL",
-    "unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--",
+    "unshare", "--mount", "--propagation=slave", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--",
 )  # fmt: skip
 # subprocess.PIPE and subprocess.STDOUT; only host.py may import subprocess.
 _PIPE, _STDOUT = -1, -2
