@@ -71,9 +71,8 @@ def test_a_server_that_trickles_is_given_up(tmp_path: Path, monkeypatch: pytest.
             connection.sendall(b"N" + struct.pack("!i", 5) + b"\0")
             time.sleep(0.05)
 
-    with lying_server(tmp_path, trickle) as connect, connect() as connection:
-        with pytest.raises(TooMuch, match="end of its answer"):
-            connection.execute("select 1")
+    with lying_server(tmp_path, trickle) as connect, connect() as connection, pytest.raises(TooMuch, match="end of its"):
+        connection.execute("select 1")
 
 
 def test_a_server_that_sends_without_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,9 +83,8 @@ def test_a_server_that_sends_without_end_is_given_up(tmp_path: Path, monkeypatch
         while True:
             connection.sendall(ROW)
 
-    with lying_server(tmp_path, flood) as connect, connect() as connection:
-        with pytest.raises(TooMuch, match="50 MiB"):
-            connection.execute("select 1")
+    with lying_server(tmp_path, flood) as connect, connect() as connection, pytest.raises(TooMuch, match="50 MiB"):
+        connection.execute("select 1")
 
 
 @pytest.mark.parametrize("count", [50, 5000, 60_000])
