@@ -71,7 +71,11 @@ def test_a_server_that_trickles_is_given_up(tmp_path: Path, monkeypatch: pytest.
             connection.sendall(b"N" + struct.pack("!i", 5) + b"\0")
             time.sleep(0.05)
 
-    with lying_server(tmp_path, trickle) as connect, connect() as connection, pytest.raises(TooMuch, match="end of its"):
+    with (
+        lying_server(tmp_path, trickle) as connect,
+        connect() as connection,
+        pytest.raises(TooMuch, match="end of its"),
+    ):
         connection.execute("select 1")
 
 
