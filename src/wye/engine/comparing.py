@@ -16,13 +16,13 @@ import msgspec
 
 from wye.engine import apply, records, servers
 from wye.engine.context import Engine, new_snapshot_id
-from wye.engine.servers import Store
+from wye.engine.servers import Store, Throwaway
 from wye.engine.views import ConflictView
 from wye.errors import CheckFailed, NotFound
 from wye.interfaces import Bytes, Changes, Endpoint, PathChange, Terms
 from wye.merge.conflict import Conflict, conflict_to_json
 from wye.merge.refused import Refused
-from wye.model import Environment, Image, RevisionId, SnapshotId, Spec, replica_names
+from wye.model import Environment, EnvironmentId, Image, RevisionId, SnapshotId, Spec, replica_names
 
 _READERS = 4
 _PASSING = ("/run/", "/tmp/")
@@ -131,16 +131,17 @@ def read_stores(
     stores: Sequence[Store],
     *,
     live: bool,
+    descends: bool = True,
     rules: Spec | None = None,
 ) -> list[StoreChanges]:
     """What happened in databases between two sides, several read at a time. `live`: theirs is an environment; one that
-    is awake is read through its own servers, where the kind copes with others writing. `rules`: whose settings say what
-    a merge must know (None: theirs). The servers that were started for this stay up until `held` is closed: some
-    changes take values from them."""
+    is awake is read through its own servers, where the kind copes with others writing. `descends`: theirs came of base.
+    `rules`: whose settings say what a merge must know (None: theirs). The servers that were started for this stay up
+    until `held` is closed: some changes take values from them."""
 
     def read(store: Store, own: ExitStack) -> StoreChanges:
         is_own = live and store.kind.reads_live and is_live(engine, theirs.environment, store)
-        return _read_store(engine, own, base, theirs, store, live=is_own, rules=rules)
+        return _read_store(engine, own, base, theirs, store, live=is_own, descends=descends, rules=rules)
 
     owns = [held.enter_context(ExitStack()) for _ in stores]
     with ThreadPoolExecutor(_READERS, thread_name_prefix="read") as pool:
@@ -148,7 +149,15 @@ def read_stores(
 
 
 def _read_store(
-    engine: Engine, stack: ExitStack, base: Side, theirs: Side, store: Store, *, live: bool, rules: Spec | None
+    engine: Engine,
+    stack: ExitStack,
+    base: Side,
+    theirs: Side,
+    store: Store,
+    *,
+    live: bool,
+    descends: bool,
+    rules: Spec | None,
 ) -> StoreChanges:
     began = stack.enter_context(
         servers.throwaway(engine, base.environment, base.spec, base.images, base.snapshot, store)
@@ -161,7 +170,7 @@ def _read_store(
             servers.throwaway(engine, environment, theirs.spec, theirs.images, theirs.snapshot, store)
         )
         other, environment = thrown.endpoint, thrown.environment
-    freeze = _freezer(engine, stack, base, environment, store)
+    freeze = _freezer(engine, stack, base, environment, store, None if descends else began)
     settings = terms(rules or theirs.spec)
     try:
         changes = store.kind.read(began.endpoint, other, freeze, place=store.place, settings=settings)
@@ -172,15 +181,18 @@ def _read_store(
 
 
 def _freezer(
-    engine: Engine, stack: ExitStack, base: Side, environment: Environment, store: Store
+    engine: Engine, stack: ExitStack, base: Side, environment: Environment, store: Store, began: Throwaway | None
 ) -> Callable[[], list[PathChange]]:
-    """Takes a snapshot when called and says what differs from the base's, relative to the store's volume."""
+    """Takes a snapshot when called and says what differs from the base's, relative to the store's volume.
+
+    `began`: the base's server, if theirs did not come of this base. What the base has only in a log is then in no file
+    of either side: its server, which has read the log, says where it belongs."""
     prefix = f"volumes/{store.volume}/"
 
-    def freeze() -> list[PathChange]:
+    def changes(changed: EnvironmentId) -> list[PathChange]:
         snapshot = new_snapshot_id()
         engine.host.at("compare:freeze")
-        engine.volumes.snapshot(environment.id, snapshot)
+        engine.volumes.snapshot(changed, snapshot)
         stack.callback(engine.volumes.delete_snapshot, snapshot)
         return [
             PathChange(
@@ -192,6 +204,13 @@ def _freezer(
             for change in engine.volumes.changes(base.snapshot, snapshot)
             if change.path.startswith(prefix)
         ]
+
+    def freeze() -> list[PathChange]:
+        found = changes(environment.id)
+        if began is not None:
+            began.wait()
+            found += changes(began.environment.id)
+        return found
 
     return freeze
 

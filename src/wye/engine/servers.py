@@ -162,10 +162,11 @@ def serving(engine: Engine, environment: Environment, spec: Spec, store: Store) 
 
 @dataclass(frozen=True, slots=True)
 class Throwaway:
-    """An endpoint, and the bytes it runs on."""
+    """An endpoint, and the bytes it runs on. `wait` returns when it has started."""
 
     endpoint: Endpoint
     environment: Environment
+    wait: Callable[[], object]
 
 
 @contextlib.contextmanager
@@ -211,7 +212,8 @@ def throwaway(
         # Nothing is taken away before this thread has ended.
         with ThreadPoolExecutor(1, thread_name_prefix="throwaway") as starter:
             started = starter.submit(start)
-            yield Throwaway(RunningEndpoint(engine, identity, wanted.env, argv, volume, started.result), temporary)
+            endpoint = RunningEndpoint(engine, identity, wanted.env, argv, volume, started.result)
+            yield Throwaway(endpoint, temporary, started.result)
             started.result()
     finally:
         engine.runtime.delete(identity)

@@ -34,7 +34,7 @@ from wye.testing.postgres_server import SUITES, PostgresServers, RunningServer, 
 
 DATA = "volumes/db/data"
 OWN, *OTHERS = versions()
-FOR_ALL = ("test_cases", "test_oracle", "test_prepare", "test_undo")
+FOR_ALL = ("test_cases", "test_skipping", "test_oracle", "test_prepare", "test_undo")
 FOR_NEWEST = ("test_cases", "test_oracle", "test_postgis", "test_prepare")
 """Modules that run on all versions in the long run, and on the newest always."""
 WITH_POSTGIS = [version for version in OTHERS if version in SUITES]

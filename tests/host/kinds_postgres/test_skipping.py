@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.host.kinds_postgres.conftest import DATA
 
 from wye.kinds.postgres.cluster import THROWAWAY
+from wye.kinds.postgres.plan import read_changes
 from wye.kinds.postgres.prepare import prepare
 from wye.merge.refused import Refused
 
@@ -116,3 +118,30 @@ def test_the_template_and_what_happens_next_to_it(rig: Any, fork: Any) -> None:
     with pytest.raises(Refused) as error:
         rig.diff(fork)
     assert {conflict.place for conflict in error.value.conflicts} == {"postgres/template1"}
+
+
+def test_against_what_it_does_not_come_of(rig: Any) -> None:
+    """Both have written since they parted, and one of them nothing but its log."""
+    production = rig.create()
+    production.run(APP, [*SETUP, "create table wide as select n, 'v' || n v from generate_series(1, 5000) n"], "public")
+    production.run(APP, ["alter table wide add primary key (n)", "vacuum wide", "checkpoint"], "public")
+    fork = rig.fork(production)
+    fork.run(APP, "update wide set v = 'fork' where n = 4000", "public")
+    production.run(APP, "update wide set v = 'production' where n = 10", "public")
+    now = rig.snapshot(production)
+    base = rig.start(now, dict(THROWAWAY))
+
+    def freeze() -> list[Any]:
+        sides = [rig.snapshot(fork), rig.snapshot(base)]
+        return [change for side in sides for change in rig.pool.changes(now, side)]
+
+    try:
+        (found,) = read_changes(rig.host, base.server, fork.server, freeze, DATA)
+        assert sorted(found.tables[0].updates) == [
+            (("10", "production"), ("10", "v10")),
+            (("4000", "v4000"), ("4000", "fork")),
+        ]
+    finally:
+        for site in (base, fork, production):
+            site.discard()
+        rig.sweep()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from wye.interfaces import PathChange
 
 _MAIN_FORK = re.compile(r"((?:base/\d+|global|pg_tblspc/\d+/[^/]+/\d+)/\d+)(?:\.(\d+))?")
-_CONFIGURATION = frozenset({"postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"})
+CONFIGURATION = frozenset({"postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def changed_blocks(
         if not change.path.startswith(prefix) or change.metadata_only:
             continue
         path = change.path[len(prefix) :]
-        if path in _CONFIGURATION:
+        if path in CONFIGURATION:
             configuration.append(path)
         matched = _MAIN_FORK.fullmatch(path)
         if matched is None:

@@ -11,6 +11,7 @@ from collections.abc import Collection
 
 from wye.kinds.postgres.blocks import ChangedBlocks
 from wye.kinds.postgres.catalog import changed_catalogs, read_paths
+from wye.kinds.postgres.prepare import TRIGGERS
 from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.session import Connection, fetch
 from wye.merge.conflict import Conflict
@@ -73,13 +74,21 @@ def database_changes(database: str, base: Connection, fork: Connection, touched:
     place = f"postgres/{database}"
     found = []
     if "pg_event_trigger" in touched:
-        found += _compare("event-triggers", place, base, fork, _EVENT_TRIGGERS)
+        # A base that is no fork, in a diff of two that do not come of each other, has no log.
+        found += _compare("event-triggers", place, base, fork, _EVENT_TRIGGERS, may_come=TRIGGERS)
     if not {"pg_largeobject", "pg_largeobject_metadata"}.isdisjoint(touched):
         found += _compare("large-objects", place, base, fork, _LARGE_OBJECTS)
     return found
 
 
-def _compare(kind: str, place: str, base: Connection, fork: Connection, sql: str) -> list[Conflict]:
+def _compare(
+    kind: str, place: str, base: Connection, fork: Connection, sql: str, may_come: Collection[str] = ()
+) -> list[Conflict]:
+    """`may_come`: what the fork may have although the base has not."""
     before, after = (dict(fetch(side, sql)) for side in (base, fork))
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-    return [refusal(kind, place, f"{kind} changed in the fork: {name}", key=(name,)) for name in changed]
+    return [
+        refusal(kind, place, f"{kind} changed in the fork: {name}", key=(name,))
+        for name in changed
+        if name in before or name not in may_come
+    ]

@@ -20,6 +20,7 @@ from wye.errors import BadRequest, InvariantError, NotFound, Unavailable
 from wye.interfaces import Applied, Changes, Endpoint, PathChange, Terms
 from wye.kinds.postgres import apply as merging
 from wye.kinds.postgres import unsynced
+from wye.kinds.postgres.blocks import CONFIGURATION
 from wye.kinds.postgres.changes import DatabaseChanges, page, stat, to_json
 from wye.kinds.postgres.cluster import KEPT, THROWAWAY, find_data, is_starting, refuse_tablespaces
 from wye.kinds.postgres.patient import PatientConnection
@@ -32,6 +33,7 @@ from wye.merge.conflict import resolutions_from_json
 from wye.merge.rows import Grain
 
 _READY_S = 60.0
+_SETTINGS_BYTES = 1 << 20
 _LOOK_EVERY_S, _ASK_EVERY_S = 0.001, 0.5
 
 
@@ -151,13 +153,25 @@ class PostgresKind(PostgresVolume):
                 self._host,
                 EndpointServer(base),
                 EndpointServer(theirs),
-                freeze,
+                lambda: [each for each in freeze() if not self._is_as_it_was(base, theirs, data, each.path)],
                 data=data,
                 watched=_is_watched(settings.settings),
             )
         except psycopg.Error as error:
             raise Unavailable(f"{place} could not be read: {str(error).strip()}") from error
         return PostgresChanges(place, tuple(found))
+
+    def _is_as_it_was(self, base: Endpoint, theirs: Endpoint, data: str, path: str) -> bool:
+        """Whether it is a file of settings that was only written anew: the server does that, and so does wye."""
+        if path.removeprefix(f"{data}/") not in CONFIGURATION:
+            return False
+        try:
+            before, after = (
+                self._host.read_beneath(side.root, path, limit_bytes=_SETTINGS_BYTES) for side in (base, theirs)
+            )
+        except OSError:
+            return False
+        return before == after and len(after) < _SETTINGS_BYTES
 
     def unknown_tables(self, server: Endpoint, settings: Terms) -> frozenset[str]:
         tables = {str(name): full_name(str(name)) for name in settings.settings.get("table") or {}}
