@@ -26,6 +26,8 @@ pytestmark = [pytest.mark.host, pytest.mark.timeout(6000)]
 FEWER = 8
 """A round takes longer here than in the other sweeps, so that a share is a share of fewer."""
 
+NEVER = "kill:never"
+
 COMPOSE = """
 name: crash
 services:
@@ -220,37 +222,48 @@ class Sweep:
         self.stage = shop.stage
         self.there: dict[str, dict[str, int | list[str]]] = {}
         """What is on the machine, by the verb that is next."""
+        self.due: dict[str, list[str]] = {}
+        self.fault = NEVER
+        """Of the daemon that runs now."""
 
     def run(self) -> None:
         """Each verb once for what is done only once, once to learn its labels, then once for each of these."""
         verb = next(iter(self.verbs))
         for _ in self.verbs:
             verb = self._undisturbed(verb)
-        due: dict[str, list[str]] = {}
         for number in range(len(self.verbs)):
             self.shop.client.collect()
             self.there[verb] = self._inventory()
             self.stage.labels.unlink(missing_ok=True)
+            self._have(f"record:{self.stage.labels}")
             current, verb = verb, self._undisturbed(verb)
             labels = list(dict.fromkeys(self.stage.labels.read_text().split()))
             assert len(labels) > 20, "the verb hardly touches the machine: are its operations labelled?"
             step = 1 if SHARE == 1 else FEWER * SHARE
             first = (2 * number + 1) * step // (2 * len(self.verbs))
-            due[current] = labels[first::step]
-        while any(due.values()):
-            verb = self._killed(verb, due[verb].pop(0)) if due[verb] else self._undisturbed(verb)
+            self.due[current] = labels[first::step]
+        while any(self.due.values()):
+            verb = self._killed(verb, self.due[verb].pop(0)) if self.due[verb] else self._undisturbed(verb)
+
+    def _have(self, fault: str) -> None:
+        """A daemon with this fault. It finds what the one before it left."""
+        if self.fault != fault:
+            self.stage.restart(fault)
+            self.fault = fault
 
     def _undisturbed(self, verb: str) -> str:
-        with self.stage.arm():
+        armed = self.stage.arm() if self.fault.startswith("record:") else contextlib.nullcontext()
+        with armed:
             assert self.verbs[verb](self.shop.client).merged
         return self.settle(f"after a {verb} without any fault")
 
     def _killed(self, verb: str, label: str) -> str:
-        client = self.stage.restart(f"kill:{label}")
+        self._have(f"kill:{label}")
         with self.stage.arm(), contextlib.suppress(WyeError):
-            self.verbs[verb](client)
+            self.verbs[verb](self.shop.client)
         assert self.stage.running.wait_for_death(20) == -9, f"the daemon did not reach {label} a second time"
-        client = self.stage.start(f"record:{self.stage.labels}")
+        self._have(f"kill:{self.due[verb][0]}" if self.due[verb] else NEVER)
+        client = self.shop.client
         when = f"after a {verb} that died at {label}"
         following = self.settle(when)
         assert client.collect().snapshots == 0, f"{when} snapshots of no revision are left"

@@ -50,7 +50,7 @@ class EndpointServer:
             try:
                 return PatientConnection.connect(
                     host=str(link.parent), port=int(port), user=user, dbname=database, connect_timeout=10,
-                    autocommit=True, application_name="wye", passfile="/dev/null",
+                    autocommit=True, application_name="wye", passfile="/nonexistent",
                 )  # fmt: skip
             except psycopg.OperationalError as error:
                 raise Unavailable(f"postgres does not let wye in: {str(error).strip()}") from error
