@@ -413,6 +413,8 @@ SINCE = {
     15: [
         no("nulls that are not distinct", SHOP + "create table one (id int primary key, v int unique nulls not distinct);",
            "insert into one values (1, null)", "insert into one values (2, null)", "unique"),
+        no("nulls that are not distinct, in a deferrable constraint", SHOP + "create table one (id int primary key, v int unique nulls not distinct deferrable);",
+           "insert into one values (1, null)", "insert into one values (2, null)", "unique"),
         ok("publication of a schema", SHOP, "create publication news for tables in schema t", "",
            ("select count(*) from pg_publication_tables where pubname = 'news'", [(1,)])),
     ],
@@ -461,6 +463,8 @@ SINCE = {
            ("select days::text, guest from t.booking where room = 1", [("[1,9)", "ann")])),
         no("periods that overlap", BOOKING, "insert into booking values (2, '[9,12)', 'fay', '')", "insert into booking values (2, '[11,14)', 'lee', '')",
            "exclusion"),
+        no("periods that overlap, in a deferrable constraint", "create table free (room int4range, days int4range, unique (room, days without overlaps) deferrable);",
+           "insert into free values ('[1,2)', '[1,5)')", "insert into free values ('[1,2)', '[4,8)')", "deferrable-exclusion"),
         no("one booking changed by both", BOOKING, "update booking set guest = 'F' where guest = 'ann'", "update booking set guest = 'L' where guest = 'ann'",
            "update/update"),
         no("a booking changed, and shortened live", BOOKING, "update booking set guest = 'F' where guest = 'ann'",

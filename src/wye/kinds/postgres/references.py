@@ -65,7 +65,8 @@ def check_deferred(connection: Connection, database: str, tables: Sequence[Stage
             if index.immediate or not index.unique or not staged.count(INSERT, UPDATE, RECREATE):
                 continue
             columns = names(index.columns, "t.")
-            whole = " and ".join(f"t.{quote(c)} is not null" for c in index.columns)
+            given = [f"t.{quote(c)} is not null" for c in index.columns]
+            whole = "true" if index.nulls_are_equal else " and ".join(given)
             sql = f"""select {", ".join(f"t.{quote(c)}::text" for c in index.columns)} from {staged.relation.source} t
                 where {whole} group by {columns} having count(*) > 1"""
             place = place_of(database, staged.changes.table)

@@ -82,7 +82,7 @@ def find_targets(
         refused += [refusal("column-missing", place, f"the target has no column {c}", key=(c,)) for c in missing]
         if changes.key and not missing and relation.key_of(changes.key) is None:
             refused.append(refusal("key-missing", place, f"the target has no unique key ({', '.join(changes.key)})"))
-        if any(not index.immediate and not index.unique for index in relation.indexes):
+        if any(not index.immediate and index.excludes for index in relation.indexes):
             refused.append(refusal("deferrable-exclusion", place, "a deferrable exclusion constraint cannot be proven"))
     return relations, refused + _triggers(connection, database, relations.values())
 

@@ -56,7 +56,7 @@ select i.indrelid::int8, i.indisprimary, i.indisunique, i.indimmediate,
         and (a.attnum = any(i.indkey::int2[]) or exists (select 1 from pg_depend d
             where d.classid = 'pg_class'::regclass and d.objid = i.indexrelid
             and d.refobjid = i.indrelid and d.refobjsubid = a.attnum))),
-    format('%I', c.relname)
+    format('%I', c.relname), i.indisexclusion, coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::bool, false)
 from pg_index i join pg_class c on c.oid = i.indexrelid
 where (i.indisunique or i.indisexclusion) and i.indrelid = any({{oids}})
 order by i.indisprimary desc, i.indnkeyatts, c.relname"""
@@ -85,6 +85,9 @@ class Index:
     immediate: bool
     is_key: bool
     """Tells every row apart: unique, whole, without NULL, checked at once."""
+    excludes: bool = False
+    """By other operators than equality; a key of periods too, which is also unique."""
+    nulls_are_equal: bool = False
 
 
 @dataclass(slots=True)
@@ -184,14 +187,14 @@ def read_tables(connection: Connection, only: Collection[str] | None = None) -> 
             table.identity.add(column)
         if missing is not None:
             table.missing[column] = missing
-    for oid, _primary, unique, immediate, whole, columns, operators, bound, name in fetch(
+    for oid, _primary, unique, immediate, whole, columns, operators, bound, name, *more in fetch(
         connection, _INDEXES.format(oids=oids)
     ):
         table = tables.get(oid)
         if table is None:
             continue
         is_key = bool(unique and immediate and whole and len(columns) == len(operators))
-        table.indexes.append(Index(name, tuple(columns), tuple(operators), unique, immediate, is_key))
+        table.indexes.append(Index(name, tuple(columns), tuple(operators), unique, immediate, is_key, *more))
         table.bound.update(bound)
     return tables
 
