@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -61,6 +62,15 @@ def test_a_hybrid_machines_v1_trees_take_the_controllers(tmp_path: Path) -> None
     assert (finding.level, "hugetlb, misc" in finding.text) == ("warning", True)
     groups.prepare()
     assert host.mounts == [(str(tmp_path / name), name) for name in ("hugetlb", "misc")]
+
+
+@pytest.mark.parametrize(("set_before", "raised"), [("1024\n", True), ("512\n", False)])
+def test_all_containers_together_weigh_more_than_one_process(tmp_path: Path, set_before: str, raised: bool) -> None:
+    shares = legacy(tmp_path) / "cpu" / "wye" / "cpu.shares"
+    shares.parent.mkdir()
+    shares.write_text(set_before)
+    Cgroups(Host(), "/wye/one", tmp_path).prepare()
+    assert shares.read_text().startswith(str(2048 * (os.cpu_count() or 1))) == raised
 
 
 def test_a_hybrid_machine_that_refuses_says_what_to_do(tmp_path: Path) -> None:

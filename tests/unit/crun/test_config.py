@@ -86,7 +86,7 @@ def test_limits() -> None:
 def test_what_yields_has_a_smaller_share() -> None:
     limits = Limits(cpus=1.5)
     assert "cpu" not in config.resources(Limits(), limits_swap=True)
-    assert config.resources(Limits(), limits_swap=True, yields=True)["cpu"] == {"shares": 128}
+    assert config.resources(Limits(), limits_swap=True, yields=True)["cpu"] == {"shares": 256}
     assert config.resources(limits, limits_swap=True, yields=True)["cpu"]["quota"] == 150_000
 
 

@@ -30,7 +30,7 @@ INIT_TARGET = "/dev/wye-init"
 """Below /dev, which is a tmpfs: a mount point in the root file system would become part of the layer."""
 
 _CPU_PERIOD_US = 100_000
-_YIELDING_SHARES = 128
+_YIELDING_SHARES = 256
 """Of the processor while it is wanted by several; 1024 is everybody's."""
 _UNLIMITED = 2**64 - 1
 _NAMESPACES = ("user", "pid", "ipc", "uts", "mount", "cgroup")
