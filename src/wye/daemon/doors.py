@@ -15,9 +15,11 @@ import selectors
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from wye.errors import Conflict, Exhausted, WyeError
 from wye.host import Host
@@ -28,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 _BACKLOG = 64
 _CARRIERS = 1024
+_OF_ONE = 128
+"""Connections carried for one environment at a time, so that it cannot use up what all share."""
 _CHUNK = 1 << 16
 _CONNECT_S = 5.0
 _LISTENS_S = 15.0
@@ -63,6 +67,7 @@ class HostDoors:
         self._carriers = ThreadPoolExecutor(_CARRIERS, thread_name_prefix="door")
         self._knock: Knock | None = None
         self._carried: set[socket.socket] = set()
+        self._under_way: Counter[EnvironmentName] = Counter()
         self._ended = threading.Event()
         self._bell = socket.socketpair()
         self._selector.register(self._bell[0], selectors.EVENT_READ, None)
@@ -176,7 +181,24 @@ class HostDoors:
                     if error.errno in (errno.EMFILE, errno.ENFILE):
                         time.sleep(_TRY_EVERY_S)  # it stays in the queue: others close theirs meanwhile
                     continue  # gone again, or the door was shut meanwhile
-                self._carriers.submit(self._answer, held, connection)
+                name = held.environment
+                if self._begin(name):
+                    self._carriers.submit(self._answer, held, connection).add_done_callback(partial(self._end, name))
+                else:
+                    connection.close()
+
+    def _begin(self, name: EnvironmentName) -> bool:
+        with self._guard:
+            if self._under_way[name] >= _OF_ONE:
+                return False
+            self._under_way[name] += 1
+            return True
+
+    def _end(self, name: EnvironmentName, _: Future[None]) -> None:
+        with self._guard:
+            self._under_way[name] -= 1
+            if not self._under_way[name]:
+                del self._under_way[name]
 
     def _answer(self, held: _Held, connection: socket.socket) -> None:
         with connection:

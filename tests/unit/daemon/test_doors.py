@@ -248,3 +248,26 @@ def test_what_is_carried_and_what_waits_ends_with_the_doors() -> None:
             assert waits.wait(SOON_S)
             doors.close()
             assert read_all(carried) == read_all(waiting) == b""
+
+
+def test_one_environment_cannot_use_up_what_all_share(doors: HostDoors) -> None:
+    woken = threading.Event()
+
+    def knock(name: EnvironmentName, _: str) -> tuple[str, int]:
+        if name == A:
+            woken.wait(SOON_S)
+        raise Unavailable("it does not wake")
+
+    ports = [doors.hold(name, [door()])["web/80/tcp"] for name in (A, B)]
+    doors.serve(knock)
+    with contextlib.ExitStack() as stack:
+
+        def connect(port: int) -> socket.socket:
+            return stack.enter_context(socket.create_connection(("127.0.0.1", port), SOON_S))
+
+        waiting = [connect(ports[0]) for _ in range(128)]
+        assert read_all(connect(ports[0])) == b""  # one too many
+        assert read_all(connect(ports[1])) == b""  # answered: nothing of A's is in its way
+        woken.set()
+        assert [read_all(each) for each in waiting] == [b""] * 128
+        assert read_all(connect(ports[0])) == b""
