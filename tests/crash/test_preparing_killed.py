@@ -24,6 +24,7 @@ services:
     environment: {POSTGRES_PASSWORD: crash, POSTGRES_HOST_AUTH_METHOD: trust}
     command: ["postgres", "-c", "shared_buffers=16MB", "-c", "max_connections=20"]
     volumes: ["data:/var/lib/postgresql/data"]
+    healthcheck: {test: [CMD, pg_isready, -q, -h, 127.0.0.1, -U, postgres], interval: 1s, retries: 60}
 volumes: {data: {}}
 """
 LABELS = ("fork:prepare", "postgres:unsynced:reload", "fork:base", "fork:synced")
@@ -60,7 +61,7 @@ def test_a_fork_whose_databases_were_not_ready(stage: Stage) -> None:
         assert found.exit_code == 0, found
         return found.text.strip()
 
-    stage.up()
+    stage.running.client.up(stage.project, environment={})
     query("production", "create table t (n int primary key); insert into t values (1)")
     client = stage.running.client
     client.fork("production", "f")
