@@ -136,9 +136,10 @@ def die_at_each(
     client = stage.restart(f"kill:{tried[0]}")
     for label, following in zip(tried, [*tried[1:], ""], strict=True):
         prepare()
-        with stage.arm(), contextlib.suppress(WyeError):
-            verb(client)
-        died = stage.running.wait_for_death(10)
+        with stage.arm():  # until it has died: some of it happens in the background
+            with contextlib.suppress(WyeError):
+                verb(client)
+            died = stage.running.wait_for_death(10)
         assert died == -9, f"the daemon did not reach {label} a second time"
         client = stage.start(f"kill:{following}" if following else f"record:{stage.labels}")
         afterwards(client)

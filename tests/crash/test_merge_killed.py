@@ -259,9 +259,11 @@ class Sweep:
 
     def _killed(self, verb: str, label: str) -> str:
         self._have(f"kill:{label}")
-        with self.stage.arm(), contextlib.suppress(WyeError):
-            self.verbs[verb](self.shop.client)
-        assert self.stage.running.wait_for_death(20) == -9, f"the daemon did not reach {label} a second time"
+        with self.stage.arm():  # until it has died: some of it happens in the background
+            with contextlib.suppress(WyeError):
+                self.verbs[verb](self.shop.client)
+            died = self.stage.running.wait_for_death(20)
+        assert died == -9, f"the daemon did not reach {label} a second time"
         self._have(f"kill:{self.due[verb][0]}" if self.due[verb] else NEVER)
         client = self.shop.client
         when = f"after a {verb} that died at {label}"
