@@ -727,17 +727,17 @@ class ServerKind(Kind, Protocol):
     is_unmistakable: bool
     """Whether what it claims is a database even where no image has its server: better to fail than to merge files."""
 
-    def serves(self, rootfs: Path, search_path: str) -> bool:
-        """Whether the image at `rootfs`, with `search_path` as its PATH, has this kind's server."""
+    def program(self, rootfs: Path, search_path: str) -> str | None:
+        """This kind's server in the image at `rootfs`, with `search_path` as its PATH; None if it has none."""
         ...
 
     def settle(self, server: Endpoint) -> None:
         """Has a live server put into its files what only its memory holds, before a snapshot of it is taken."""
         ...
 
-    def throwaway_argv(self, root: Path, *, durable: bool) -> tuple[str, ...]:
-        """How to start a server over a copy of the volume at `root` that acts on nothing outside: appended to the
-        image's entrypoint. Not `durable`: nobody keeps what it writes, so it need not sync."""
+    def throwaway_argv(self, program: str | None, root: Path, *, durable: bool) -> tuple[str, ...]:
+        """How to start `program`, the image's own, over a copy of the volume at `root` so that it acts on nothing
+        outside: appended to the image's entrypoint. Not `durable`: nobody keeps what it writes, so it need not sync."""
         ...
 
     def await_ready(self, server: Endpoint, timeout_s: float) -> None:

@@ -66,19 +66,23 @@ def _store(engine: Engine, kind: ServerKind, volume: str, spec: Spec, images: Ma
         for mount in spec.services[name].mounts
         if mount.kind is MountKind.VOLUME and mount.source == volume and not mount.read_only
     ]
-    servers = [each for each in writers if _serves(engine, kind, images.get(str(each.name)))]
+    servers = [each for each in writers if _may_serve(engine, kind, images.get(str(each.name)))]
     chosen = servers or (writers if kind.is_unmistakable else [])
     return Store(kind, volume, chosen[0]) if chosen else None
 
 
-def _serves(engine: Engine, kind: ServerKind, image: Image | None) -> bool:
+def _may_serve(engine: Engine, kind: ServerKind, image: Image | None) -> bool:
     if image is None:
         return False
     try:
         rootfs = engine.images.rootfs(image)
     except NotFound:
         return True  # it is gone: what it was cannot be told any more
-    return kind.serves(rootfs, image.config.environment.get("PATH") or _PATH)
+    return _program(kind, rootfs, image) is not None
+
+
+def _program(kind: ServerKind, rootfs: Path, image: Image) -> str | None:
+    return kind.program(rootfs, image.config.environment.get("PATH") or _PATH)
 
 
 class RunningEndpoint:
@@ -193,7 +197,10 @@ def throwaway(
         root = engine.volumes.environment_path(temporary.id)
         volume = root / "volumes" / store.volume
         store.kind.prepare(volume)
-        argv = (*_entrypoint(store.service, images[name]), *store.kind.throwaway_argv(volume, durable=durable))
+        image = images[name]
+        rootfs = engine.images.rootfs(image)
+        program = _program(store.kind, rootfs, image)
+        argv = (*_entrypoint(store.service, image), *store.kind.throwaway_argv(program, volume, durable=durable))
         wanted = replace(
             plan.container_plan(temporary, spec, name, resolver=""),
             argv=argv,
@@ -202,7 +209,6 @@ def throwaway(
             yields=True,
             hostname="throwaway",
         )
-        rootfs = engine.images.rootfs(images[name])
         engine.host.at("throwaway:start")
 
         def start() -> None:

@@ -27,7 +27,7 @@ from wye.kinds.postgres.patient import PatientConnection
 from wye.kinds.postgres.plan import read_changes
 from wye.kinds.postgres.prepare import MAINTENANCE, list_databases, opened, prepare
 from wye.kinds.postgres.session import Connection, value
-from wye.kinds.postgres.volume import PostgresVolume
+from wye.kinds.postgres.volume import PROGRAM, PostgresVolume
 from wye.kinds.postgres.watch import full_column, full_name, names_in
 from wye.merge.conflict import resolutions_from_json
 from wye.merge.rows import Grain
@@ -97,14 +97,14 @@ class PostgresKind(PostgresVolume):
     def settle(self, server: Endpoint) -> None:
         """Every committed row is in the WAL, which is in the snapshot."""
 
-    def throwaway_argv(self, root: Path, *, durable: bool) -> tuple[str, ...]:
+    def throwaway_argv(self, program: str | None, root: Path, *, durable: bool) -> tuple[str, ...]:
         data = find_data(self._host, root)
         if data is None:
             raise NotFound("there is no data directory in the volume")
         refuse_tablespaces(self._host, root / data)
         # The engine reaches a throwaway through its socket alone; `listen_addresses` of the fence closes the rest.
         return (
-            "postgres",
+            program or PROGRAM,
             *(word for name, value in (KEPT if durable else THROWAWAY).items() for word in ("-c", f"{name}={value}")),
         )
 

@@ -12,6 +12,7 @@ from wye.kinds.postgres import unsynced
 from wye.kinds.postgres.cluster import NEWEST, OLDEST, clean, find_data
 from wye.kinds.programs import has_program
 
+PROGRAM = "postgres"
 _DEBIAN = "/usr/lib/postgresql"
 
 
@@ -34,6 +35,7 @@ class PostgresVolume:
             clean(self._host, root / folder)
             unsynced.end(self._host, root / folder)
 
-    def serves(self, rootfs: Path, search_path: str) -> bool:
+    def program(self, rootfs: Path, search_path: str) -> str | None:
         homes = [f"{_DEBIAN}/{version}/bin" for version in range(OLDEST, NEWEST + 1)]
-        return has_program(self._host, rootfs, ":".join([search_path, *homes]), "postgres")
+        found = has_program(self._host, rootfs, ":".join([search_path, *homes]), PROGRAM)
+        return PROGRAM if found else None

@@ -88,8 +88,8 @@ class RedisKind(RedisVolume):
         super().__init__(host)
         self._host = host
 
-    def throwaway_argv(self, root: Path, *, durable: bool) -> tuple[str, ...]:
-        return ("redis-server", *settings(self._host, root))
+    def throwaway_argv(self, program: str | None, root: Path, *, durable: bool) -> tuple[str, ...]:
+        return (program or "redis-server", *settings(self._host, root))
 
     def await_ready(self, server: Endpoint, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s

@@ -8,7 +8,8 @@ from pathlib import Path
 from wye.host import Host
 from wye.kinds.programs import has_program
 
-_SERVERS = ("redis-server", "valkey-server")
+_SERVERS = ("valkey-server", "redis-server")
+"""An image of Valkey may have both names; its entrypoint knows its own."""
 _MARKS = ("appendonlydir", "appendonly.aof", "dump.rdb")
 
 
@@ -33,5 +34,5 @@ class RedisVolume:
     def prepare(self, root: Path) -> None:
         """A snapshot of a running Redis needs nothing: with AOF it holds every write that was answered."""
 
-    def serves(self, rootfs: Path, search_path: str) -> bool:
-        return any(has_program(self._host, rootfs, search_path, name) for name in _SERVERS)
+    def program(self, rootfs: Path, search_path: str) -> str | None:
+        return next((name for name in _SERVERS if has_program(self._host, rootfs, search_path, name)), None)
