@@ -63,10 +63,6 @@ def test_a_fork_whose_databases_were_not_ready(stage: Stage) -> None:
 
     stage.running.client.up(stage.project, environment={})
     query("production", "create table t (n int primary key); insert into t values (1)")
-    client = stage.running.client
-    client.fork("production", "f")
-    discard_if_there(client, "f")
-    client.collect()
     before = inventory(stage.running)
     for label in LABELS:
         client = stage.restart(f"kill:{label}")
