@@ -13,9 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from wye.merge.conflict import BOTH, Conflict, Decisions, Json, Side
+from wye.errors import BadRequest
+from wye.merge.conflict import ALL, BOTH, Conflict, Decisions, Json, Resolution, Side
 
 FIELD_TYPES = frozenset({"hash", "set", "zset"})
+_GIVEN_TYPES = frozenset({"string", "list", *FIELD_TYPES})
+"""Of which a person can write down a value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +49,18 @@ class KeyTriple:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GivenValue:
+    """A value that a person wrote down. `items`: of a string (its text,), a list or set (item, ...), a hash (field,
+    value, ...) or a sorted set (score, member, ...)."""
+
+    type: str
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeyWrite:
-    """`content`: "theirs" (take its value whole), "ours" (leave the content), "fields" (set and unset) or "delete"."""
+    """`content`: "theirs" (take its value whole), "ours" (leave the content), "fields" (set and unset), "given" or
+    "delete"."""
 
     place: str
     key: str
@@ -56,6 +69,7 @@ class KeyWrite:
     expires_ms: int | None = None
     set_fields: tuple[tuple[str, str], ...] = ()
     unset_fields: tuple[str, ...] = ()
+    given: GivenValue | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +79,8 @@ class MergedKeys:
 
 
 def merge_keys(triples: Iterable[KeyTriple], decisions: Decisions | None = None) -> MergedKeys:
-    """Merges the keys that theirs changed. Only whole keys and expiries can be resolved, with ours or theirs."""
+    """Merges the keys that theirs changed. An expiry is resolved with ours or theirs; a content may also be given if
+    it can be written down. Raises BadRequest for what is none."""
     decisions = Decisions() if decisions is None else decisions
     merged = MergedKeys(conflicts=decisions.open)
     for triple in triples:
@@ -83,7 +98,10 @@ def _merge_key(triple: KeyTriple, decisions: Decisions) -> KeyWrite | None:
         return _take_theirs(triple)
     if base is None or ours is None or theirs is None:
         kind = "update/delete" if ours is None else "delete/update" if theirs is None else "insert/insert"
-        return _take_theirs(triple) if _theirs_wins(triple, decisions, kind, "") else None
+        write = _take_theirs(triple)
+        other = theirs or ours
+        chosen = _content(triple, write, decisions, kind, other.expires_ms if other else None)
+        return None if chosen is None or chosen.content == "ours" else chosen
     return _merge_both(triple, base, ours, theirs, decisions)
 
 
@@ -92,7 +110,7 @@ def _merge_both(
 ) -> KeyWrite | None:
     expires_ms = ours.expires_ms
     if theirs.expires_ms not in (base.expires_ms, ours.expires_ms) and (
-        base.expires_ms == ours.expires_ms or _theirs_wins(triple, decisions, "expiry/expiry", "expires")
+        base.expires_ms == ours.expires_ms or _theirs_expires(triple, decisions)
     ):
         expires_ms = theirs.expires_ms
     write = KeyWrite(place=triple.place, key=triple.key, expected=ours, content="ours", expires_ms=expires_ms)
@@ -101,8 +119,9 @@ def _merge_both(
             write = replace(write, content="theirs")
         elif base.type == ours.type == theirs.type and None not in (base.fields, ours.fields, theirs.fields):
             write = _merge_fields(triple, write, decisions)
-        elif _theirs_wins(triple, decisions, "update/update", ""):
-            write = replace(write, content="theirs")
+        else:
+            taken = replace(write, content="theirs")
+            write = _content(triple, taken, decisions, "update/update", expires_ms) or write
     return None if write.content == "ours" and expires_ms == ours.expires_ms else write
 
 
@@ -125,11 +144,15 @@ def _merge_fields(triple: KeyTriple, write: KeyWrite, decisions: Decisions) -> K
                 base=was,
                 ours=mine,
                 theirs=other,
-                choices=BOTH,
+                choices=BOTH if triple.theirs and triple.theirs.type == "set" else ALL,
             )
             chosen = decisions.of(conflict)
             if chosen is None or chosen.side is Side.OURS:
                 continue
+            if chosen.side is Side.VALUE:
+                other = _text(
+                    conflict, chosen.value, is_score=triple.theirs is not None and triple.theirs.type == "zset"
+                )
         if other is None:
             removed.append(name)
         else:
@@ -150,8 +173,29 @@ def _take_theirs(triple: KeyTriple) -> KeyWrite:
     )
 
 
-def _theirs_wins(triple: KeyTriple, decisions: Decisions, kind: str, column: str) -> bool:
-    conflict = Conflict(
+def _content(
+    triple: KeyTriple, theirs: KeyWrite, decisions: Decisions, kind: str, expires_ms: int | None
+) -> KeyWrite | None:
+    """What was decided about a key's content: `theirs` as it would be taken, a given value, or None for ours."""
+    types = {side.type for side in (triple.ours, triple.theirs) if side is not None}
+    conflict = _conflict(triple, kind, "", ALL if types <= _GIVEN_TYPES else BOTH)
+    chosen = decisions.of(conflict)
+    if chosen is None or chosen.side is Side.OURS:
+        return None
+    if chosen.side is Side.THEIRS:
+        return theirs
+    like = triple.theirs or triple.ours
+    given = _given(conflict, chosen, like.type if like else "")
+    return replace(theirs, content="given", given=given, expires_ms=expires_ms)
+
+
+def _theirs_expires(triple: KeyTriple, decisions: Decisions) -> bool:
+    chosen = decisions.of(_conflict(triple, "expiry/expiry", "expires", BOTH))
+    return chosen is not None and chosen.side is Side.THEIRS
+
+
+def _conflict(triple: KeyTriple, kind: str, column: str, choices: frozenset[Side]) -> Conflict:
+    return Conflict(
         kind=kind,
         place=triple.place,
         key=(triple.key,),
@@ -159,10 +203,35 @@ def _theirs_wins(triple: KeyTriple, decisions: Decisions, kind: str, column: str
         base=_to_json(triple.base),
         ours=_to_json(triple.ours),
         theirs=_to_json(triple.theirs),
-        choices=BOTH,
+        choices=choices,
     )
-    chosen = decisions.of(conflict)
-    return chosen is not None and chosen.side is Side.THEIRS
+
+
+def _given(conflict: Conflict, chosen: Resolution, like: str) -> GivenValue:
+    """A text is a string, a list is a list or, where the sides have one, a set; a mapping is a hash or a sorted set."""
+    value = chosen.value
+    if isinstance(value, list) and value:
+        return GivenValue(type="set" if like == "set" else "list", items=tuple(_text(conflict, each) for each in value))
+    if isinstance(value, dict) and value:
+        if like == "zset":
+            pairs = [(_text(conflict, score, is_score=True), str(member)) for member, score in value.items()]
+            return GivenValue(type="zset", items=tuple(part for pair in pairs for part in pair))
+        fields = [(str(name), _text(conflict, each)) for name, each in value.items()]
+        return GivenValue(type="hash", items=tuple(part for pair in fields for part in pair))
+    return GivenValue(type="string", items=(_text(conflict, value),))
+
+
+def _text(conflict: Conflict, value: Json, *, is_score: bool = False) -> str:
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        try:
+            return str(float(value)) if is_score else str(value)
+        except ValueError:
+            pass
+    wanted = "a number" if is_score else "a text or a number"
+    raise BadRequest(
+        f"conflict {conflict.id}: {str(value)[:80]!r} is not {wanted}",
+        hint="a key's value is a text, a list that is not empty, or a mapping that is not empty",
+    )
 
 
 def _to_json(value: KeyValue | None) -> Json:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from wye.errors import Unsupported
+from wye.errors import BadRequest, Unsupported
 from wye.host import Host
 from wye.kinds.redis import aof
 from wye.kinds.redis.apply import apply, is_applied
@@ -249,6 +249,55 @@ def test_a_conflict_is_shown_and_resolved(three: Three) -> None:
     decisions = Decisions({conflict.id: Resolution(side=Side.THEIRS)})
     apply("redis cache", three.ours, plan("redis cache", base, three.ours, theirs, found, decisions))
     assert everything(three.ours)[5, b"h"][1] == {(b"a", b"2"), (b"b", b"1")}
+
+
+@pytest.mark.parametrize(
+    ("setup", "change", "given", "expected"),
+    [
+        ("SET {} 1", "SET {} {}", "zwölf", "zwölf".encode()),
+        ("SET {} 1", "SET {} {}", 12, b"12"),
+        ("RPUSH {} 1", "RPUSH {} {}", ["a", "b", "a"], (b"a", b"b", b"a")),
+        ("SADD {} 1", "SADD {} {}", ["a", "b", "a"], {b"a", b"b"}),
+        ("HSET {} a 1", "HSET {} a {}", {"a": 7, "b": "x"}, {(b"a", b"7"), (b"b", b"x")}),
+        ("ZADD {} 1 a", "ZADD {} {} a", {"a": 7, "b": "1.5"}, {(b"a", b"7"), (b"b", b"1.5")}),
+        ("HSET {} a 1", "HSET {} a {}", "text instead", b"text instead"),
+    ],
+)
+def test_a_conflict_is_resolved_with_a_value(
+    three: Three, setup: str, change: str, given: object, expected: object
+) -> None:
+    run(three.ours, setup.format("k"), "EXPIREAT k 4000000000")
+    fork = three.fork()
+    run(fork, change.format("k", 22), "SET deleted 2")
+    run(three.ours, change.format("k", 33), "SET deleted 3")
+    base, theirs, found = difference(three)
+    conflicts = plan("redis cache", base, three.ours, theirs, found).conflicts
+    value = Resolution(side=Side.VALUE, value=given)
+    decisions = Decisions({each.id: value for each in conflicts})
+    planned = plan("redis cache", base, three.ours, theirs, found, decisions)
+    assert not planned.conflicts
+    before = everything(three.ours)
+    apply("redis cache", three.ours, planned)
+    assert is_applied(three.ours, planned)
+    assert everything(three.ours)[0, b"k"][1] == expected
+    assert everything(base).keys() == {(0, b"k")}
+    apply("redis cache", three.ours, inverse(planned))
+    assert everything(three.ours) == before
+
+
+@pytest.mark.parametrize("given", [None, True, [], {}, [["a"]], {"a": {"b": "c"}}])
+def test_what_is_no_value_is_refused(three: Three, given: object) -> None:
+    run(three.ours, "HSET h a 1")
+    fork = three.fork()
+    run(fork, "HSET h a 2")
+    run(three.ours, "HSET h a 3")
+    base, theirs, found = difference(three)
+    (conflict,) = plan("redis cache", base, three.ours, theirs, found).conflicts
+    with pytest.raises(BadRequest, match=conflict.id):
+        plan(
+            "redis cache", base, three.ours, theirs, found,
+            Decisions({conflict.id: Resolution(side=Side.VALUE, value=given)}),
+        )  # fmt: skip
 
 
 def test_fields_merge_where_the_project_asks_for_it(three: Three) -> None:

@@ -18,6 +18,7 @@ import msgspec
 from wye.errors import BadRequest, InvariantError
 from wye.kinds.redis.changes import KeyChange, RedisChanges
 from wye.kinds.redis.connection import Connection
+from wye.kinds.redis.given import make_given
 from wye.kinds.redis.keys import (
     TYPES,
     KeyState,
@@ -78,8 +79,8 @@ def plan(
     decisions: Decisions | None = None,
     by_field: Callable[[bytes], bool] | None = None,
 ) -> RedisPlan:
-    """Merges `found` into `ours`, which is only read: the live target, or a server on a snapshot of it. `place` names
-    the store in conflicts ("redis cache"). `by_field` says which keys merge by field."""
+    """Merges `found` into `ours`, which is only read: the live target, or a server on a snapshot of it. `base` is a
+    throwaway. `place` names the store in conflicts ("redis cache"). `by_field` says which keys merge by field."""
     decisions = Decisions() if decisions is None else decisions
     known = len(decisions.open)
     refused = []
@@ -190,6 +191,11 @@ class _Planner:
                 raise InvariantError(f"theirs has no {change.key!r} to take")
             after = replace(change.after, expires_ms=write.expires_ms)
             return replace(planned, operation="restore", payload=payloads[change.key], after=after)
+        if write.given is not None:
+            state, payload = make_given(self.base, number, write.given)
+            return replace(
+                planned, operation="restore", payload=payload, after=replace(state, expires_ms=write.expires_ms)
+            )
         if mine is None:
             raise InvariantError(f"the target has no {change.key!r} to change")
         if write.content == "ours":
