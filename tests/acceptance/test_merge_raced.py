@@ -195,7 +195,7 @@ def test_snapshots_and_forks_of_the_target_have_all_of_it_or_nothing(pair: Pair)
     revisions.append(client.snapshot("production", "now").revision)
     names = forks()
     seen = []
-    for name in names[:2] + names[-6:]:
+    for name in dict.fromkeys(names[:2] + names[-6:]):
         client.wake(name)
         seen.append(pair.look(name))
         client.discard(name)
@@ -245,6 +245,7 @@ def full(pool: Path) -> Iterator[None]:
 
 def test_in_a_pool_that_is_full(pair: Pair) -> None:
     pair.sh("f", "for n in $(seq 40); do head -c 200000 /dev/urandom > /docs/new-$n; done; sync")
+    pair.project.client.collect()
     pids = pair.pids()
     with full(pair.project.running.root / "pool"):
         refused = None
