@@ -126,7 +126,7 @@ def test_what_only_both_together_break(shop: Shop) -> None:  # noqa: F811
         by["unique"].id: {"value": "another"},
         by["fk-parent-missing"].id: {"value": 5},
         by["fk-child-exists"].id: "ours",
-        by["update/update"].id: "theirs",
+        by["update/update"].id: {"value": "both"},
     }
     refusals: list[tuple[type[WyeError], dict[str, Any], str]] = [
         (BadRequest, {**decided, by["unique"].id: "theirs"}, by["unique"].id),
@@ -146,6 +146,7 @@ def test_what_only_both_together_break(shop: Shop) -> None:  # noqa: F811
         "3|item 3\n51|another\n61|same"
     )
     assert shop.sql("production", "select id, item from orders where id > 500 order by id") == "501|5\n502|5\n601|3"
+    assert shop.redis("production", "get", "greeting") == "both"
     shop.sql("f", "update items set price = 5 where id = 20")
     with pytest.raises(NotFound, match=by["unique"].id):
         shop.merge(resolutions={by["unique"].id: "ours"})
