@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ from wye.interfaces import Container, ContainerPlan, ExecPlan
 from wye.model import EnvironmentId, Image, ImageConfig
 
 UID_BASE = 200000
-ENVIRONMENT = EnvironmentId("h0sttests001")
+ENVIRONMENT = EnvironmentId(f"h0st{secrets.token_hex(4)}")
+"""Of this process: leftovers are told by it, while other tests may run on the same machine."""
 _SOON_S = 30.0
 
 
