@@ -10,13 +10,14 @@ import signal
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import redis
 
 from bench import setting
 from bench.report import Figure, median, ms, percentile, timed
+from bench.state import Raw
 from wye.api.wire import EnvironmentView
 from wye.drivers.btrfs import ioctls
 from wye.host import Host
@@ -179,50 +180,47 @@ def _copy(running: RunningDaemon, environment: EnvironmentView) -> float:
 
 
 def latency(quick: bool) -> list[Figure]:
-    """Production's p99 while 50 forks are made, against its own just before: ten a second, then as fast as they go."""
+    """Production's p99 while 50 forks are made, against its own just before: at several paces, asleep and awake. Beside
+    them, what two raw snapshots at the same pace do to it: a commit of the file system that a writer waits for."""
     forks = 10 if quick else 50
     with setting.daemon() as running:
         production = setting.up(running, setting.POSTGRES)
+        client, raw = running.client, Raw(running, production)
         figures = []
-        with setting.write_load(setting.dsn(production)) as times:
-            for how, asleep, pause_s in (
-                ("asleep, ten a second", True, 0.1),
-                ("asleep, back to back", True, 0.0),
-                ("awake, one a second", False, 1.0),
-                ("awake, back to back", False, 0.0),
+        with contextlib.closing(raw), setting.write_load(setting.dsn(production)) as times:
+            for how, make, pause_s in (
+                ("forks are made (asleep, ten a second)", lambda n: client.fork("production", n, asleep=True), 0.1),
+                ("pairs of raw snapshots are made (ten a second)", lambda _: raw(), 0.1),
+                ("forks are made (asleep, back to back)", lambda n: client.fork("production", n, asleep=True), 0.0),
+                ("pairs of raw snapshots are made (back to back)", lambda _: raw(), 0.0),
+                ("forks are made (awake, one a second)", lambda n: client.fork("production", n), 1.0),
+                ("forks are made (awake, back to back)", lambda n: client.fork("production", n), 0.0),
             ):
-                figures.append(_latency(running, times, forks, how, asleep=asleep, pause_s=pause_s, quick=quick))
-                setting.discard_forks(running.client)
-                running.client.collect()
+                figures.append(_latency(times, make, forks, how, pause_s, before_s=2 if quick else 8))
+                setting.discard_forks(client)
+                client.collect()
     return figures
 
 
 def _latency(
-    running: RunningDaemon,
-    times: list[tuple[float, float]],
-    forks: int,
-    how: str,
-    *,
-    asleep: bool,
-    pause_s: float,
-    quick: bool,
+    times: setting.Times, make: Callable[[str], object], count: int, how: str, pause_s: float, before_s: float
 ) -> Figure:
     begin = time.perf_counter()
-    time.sleep(2 if quick else 8)
+    time.sleep(before_s)
     middle = time.perf_counter()
-    for number in range(forks):
+    for number in range(count):
         due = time.perf_counter() + pause_s
-        running.client.fork("production", f"f{number}", asleep=asleep)
+        make(f"f{number}")
         time.sleep(max(0.0, due - time.perf_counter()))
     end = time.perf_counter()
-    seen = list(times)
+    seen = times()
     before = [took for at, took in seen if begin <= at < middle and took >= 0]
     during = [took for at, took in seen if middle <= at < end and took >= 0]
     return Figure(
-        name=f"production's p99 while {forks} forks are made ({how})",
+        name=f"production's p99 while {count} {how}",
         value=percentile(during, 99) / percentile(before, 99),
         unit="x",
-        limit=2,
+        limit=None if "raw" in how else 2,
         runs=len(during),
         detail={
             "before p99 ms": ms(percentile(before, 99)),

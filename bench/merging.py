@@ -123,7 +123,7 @@ def merge(quick: bool) -> list[Figure]:
 
 def _merge_one(
     client: Client,
-    times: list[tuple[float, float]],
+    times: setting.Times,
     rows: int,
     changed: int,
     *,
@@ -146,7 +146,7 @@ def _merge_one(
             raise SystemExit(f"the merge was refused: {result.conflicts[:3]}")
         lives.append(_live_transaction(result))
         wholes.append(end - middle)
-        seen = list(times)
+        seen = times()
         before = [took for at, took in seen if begin <= at < middle and took >= 0]
         during = [took for at, took in seen if middle <= at < end and took >= 0]
         ratios.append(percentile(during, 99) / percentile(before, 99))

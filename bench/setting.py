@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
-import threading
+import struct
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import psycopg
@@ -16,6 +19,8 @@ from wye.api.wire import EnvironmentView
 from wye.testing.running_daemon import RunningDaemon
 
 ROOT = Path(os.environ.get("WYE_BENCH_ROOT", "/var/lib/wye-bench"))
+Times = Callable[[], list[tuple[float, float]]]
+_TIME = struct.Struct("=dd")
 SHOP = Path(__file__).parents[1] / "examples" / "shop"
 
 POSTGRES = """
@@ -86,31 +91,37 @@ def until_answers(conninfo: str, query: str = "select 1", timeout_s: float = 30.
 
 
 @contextlib.contextmanager
-def write_load(conninfo: str, *, pause_s: float = 0.002) -> Iterator[list[tuple[float, float]]]:
-    """A client that inserts and updates all the time. Yields its (moment, seconds) list; negative seconds: failed."""
-    times: list[tuple[float, float]] = []
-    ended = threading.Event()
+def write_load(conninfo: str, *, pause_s: float = 0.002) -> Iterator[Times]:
+    """A client that inserts and updates all the time, in a process of its own: a thread here would wait for the
+    interpreter's lock whenever the benchmark itself computes. Yields what lists its (moment, seconds) so far; negative
+    seconds: failed."""
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute("create table if not exists load (id bigserial primary key, at timestamptz, n int)")
+    apart = multiprocessing.get_context("spawn")
+    with tempfile.NamedTemporaryFile(prefix="wye-bench-") as file:
+        ended = apart.Event()
+        worker = apart.Process(target=_write, args=(conninfo, pause_s, file.name, ended))
+        worker.start()
+        try:
+            while not os.path.getsize(file.name):
+                time.sleep(0.01)
+            yield lambda: list(_TIME.iter_unpack(Path(file.name).read_bytes()))
+        finally:
+            ended.set()
+            worker.join()
 
-    def work() -> None:
-        with psycopg.connect(conninfo, autocommit=True) as connection:
-            while not ended.wait(pause_s):
-                began = time.perf_counter()
-                try:
-                    connection.execute("insert into load (at, n) values (now(), 1)")
-                    connection.execute("update load set n = n + 1 where id = (select max(id) from load)")
-                    times.append((began, time.perf_counter() - began))
-                except psycopg.Error:
-                    times.append((began, -1.0))
 
-    worker = threading.Thread(target=work)
-    worker.start()
-    try:
-        yield times
-    finally:
-        ended.set()
-        worker.join()
+def _write(conninfo: str, pause_s: float, path: str, ended: Event) -> None:
+    with psycopg.connect(conninfo, autocommit=True) as connection, open(path, "ab", buffering=0) as out:
+        while not ended.is_set():
+            time.sleep(pause_s)
+            began = time.perf_counter()
+            try:
+                connection.execute("insert into load (at, n) values (now(), 1)")
+                connection.execute("update load set n = n + 1 where id = (select max(id) from load)")
+                out.write(_TIME.pack(began, time.perf_counter() - began))
+            except psycopg.Error:
+                out.write(_TIME.pack(began, -1.0))
 
 
 def volume_path(running: RunningDaemon, environment: EnvironmentView) -> Path:

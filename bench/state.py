@@ -119,50 +119,50 @@ def alive(quick: bool) -> list[Figure]:
     """The same with 1,000 forks alive against 10; beside it, what the two raw snapshots take then.
 
     The kernel's own work goes in waves, which the raw ones show as well: each snapshot adds a reference to every child
-    of the tree's root, so the leaves that hold these fill and are split in step."""
-    most = 200 if quick else 1000
-    marks = {10, most // 2, most}
-    window, raw_every = 20 if quick else 50, 5
+    of the tree's root, so the leaves that hold these fill and are split in step. So each number of forks stands for
+    those around it."""
+    most, around = (200, 20) if quick else (1000, 100)
+    half = most // 2
+    spans = {10: range(10, 10 + around // 2), half: range(half - around, half + around)}
+    spans[most] = range(most - around, most + around)
+    raw_every = 5
+    took: dict[int, list[float]] = {mark: [] for mark in spans}
+    took_raw: dict[int, list[float]] = {mark: [] for mark in spans}
     with setting.daemon() as running:
         raw = Raw(running, setting.up(running, setting.POSTGRES))
-        took: list[float] = []
-        took_raw: list[float] = []
-        at: dict[int, float] = {}
-        raw_at: dict[int, float] = {}
         try:
-            for number in range(most + window):
-                if any(mark <= number < mark + window for mark in marks) and number % raw_every == 0:
-                    took_raw.append(timed(raw))
-                took.append(timed(lambda number=number: running.client.fork("production", f"f{number}", asleep=True)))
-                for mark in marks:
-                    if number == mark + window - 1:
-                        at[mark], raw_at[mark] = median(took[mark : mark + window]), median(took_raw)
-                        took_raw.clear()
+            for number in range(spans[most].stop):
+                took_now = timed(lambda number=number: running.client.fork("production", f"f{number}", asleep=True))
+                for mark, span in spans.items():
+                    if number in span:
+                        took[mark].append(took_now)
+                        if number % raw_every == 0:
+                            took_raw[mark].append(timed(raw))
         finally:
             raw.close()
-    half = most // 2
+    at, raw_at = ({mark: median(found[mark]) for mark in spans} for found in (took, took_raw))
     return [
         Figure(
             name=f"state fork, {most} alive / 10 alive",
             value=at[most] / at[10],
             unit="x",
             limit=3,
-            runs=window,
-            detail={f"at {mark} p50 ms": ms(at[mark]) for mark in sorted(marks)},
+            runs=len(took[most]),
+            detail={f"at {mark} p50 ms": ms(at[mark]) for mark in spans},
         ),
         Figure(
             name=f"state fork, {most} alive / {half} alive",
             value=at[most] / at[half],
             unit="x",
             limit=1.15,
-            runs=window,
-            detail={f"raw at {mark} p50 ms": ms(raw_at[mark]) for mark in sorted(marks)},
+            runs=len(took[most]),
+            detail={f"raw at {mark} p50 ms": ms(raw_at[mark]) for mark in spans},
         ),
         Figure(
             name=f"two raw snapshots, {most} alive / {half} alive",
             value=raw_at[most] / raw_at[half],
             unit="x",
-            runs=window // raw_every,
+            runs=len(took_raw[most]),
         ),
     ]
 
