@@ -205,6 +205,11 @@ def start_replica(
     return container
 
 
+def runs(engine: Engine, environment: Environment, replica: str) -> bool:
+    found = engine.runtime.container(container_id(environment, replica))
+    return found is not None and found.pid is not None
+
+
 def start_shell(engine: Engine, environment: Environment, spec: Spec) -> Container:
     """The shell's container, started if it does not run."""
     found = engine.runtime.container(container_id(environment, SHELL))

@@ -11,7 +11,7 @@ import contextlib
 import http.client
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,9 +20,10 @@ import msgspec
 from wye.engine import apply, comparing, materialising
 from wye.engine.context import Engine, new_environment_id
 from wye.engine.proposing import Proposal
+from wye.engine.servers import Store
 from wye.engine.views import CheckView
 from wye.errors import BadRequest, Unavailable, WyeError
-from wye.interfaces import Progress, Report
+from wye.interfaces import Progress, Report, Terms
 from wye.merge.conflict import Conflict
 from wye.model import Environment, Spec
 
@@ -58,6 +59,14 @@ def sql_checks(spec: Spec, service: str) -> list[tuple[str, float]]:
     """Queries for the databases of `service`, each with its limit in seconds: those that name it, and those that name
     none."""
     return [(str(check.body), check.timeout_s) for check in _sql(spec, service)]
+
+
+def terms(proposal: Proposal, store: Store, resolutions: Mapping[str, Any], *, dry_run: bool = False) -> Terms:
+    """On which a database takes its changes: the target's own, what people decided, and the queries that must find
+    nothing afterwards."""
+    made = comparing.terms(proposal.ours.spec, resolutions, dry_run=dry_run)
+    made.settings["sql_checks"] = sql_checks(proposal.spec, str(store.service.name))
+    return made
 
 
 def sql_failures(spec: Spec, refused: Sequence[Conflict]) -> tuple[list[Conflict], list[CheckView]]:

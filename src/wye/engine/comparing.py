@@ -72,7 +72,7 @@ def frozen(
 def settle(engine: Engine, environment: Environment) -> None:
     """Has servers write down what only their memory holds, where their kind needs that."""
     spec = records.spec_of(engine, environment)
-    for store in servers.find_stores(engine, engine.volumes.environment_path(environment.id), spec, environment.images):
+    for store in servers.stores_in(engine, environment, spec):
         if is_live(engine, environment, store):
             store.kind.settle(servers.live_if_asked(engine, environment, store))
 
@@ -109,13 +109,18 @@ def image_paths(engine: Engine, spec: Spec, images: Mapping[str, Image]) -> dict
 
 
 def terms(spec: Spec, resolutions: Mapping[str, Any] | None = None, *, dry_run: bool = False) -> Terms:
-    """What the project says of merging (`x-wye: merge:`), and what people decided."""
+    """What the project says of merging (`x-wye: merge:`), and what people decided (`by_conflict`)."""
     text = spec.settings.get("merge")
     return Terms(
         settings=(msgspec.json.decode(text) if text else None) or {},
-        resolutions=dict(resolutions or {}),
+        resolutions=by_conflict(resolutions or {}),
         dry_run=dry_run,
     )
+
+
+def by_conflict(resolutions: Mapping[str, Any]) -> dict[str, Any]:
+    """Those for one conflict each, without the default for all others."""
+    return {identity: value for identity, value in resolutions.items() if identity != "default"}
 
 
 def stores_of(engine: Engine, side: Side, services: Collection[str] | None = None) -> list[Store]:
@@ -219,8 +224,7 @@ def is_live(engine: Engine, environment: Environment, store: Store) -> bool:
     """Whether its own server runs."""
     if not environment.awake or store.service.name in environment.stopped:
         return False
-    found = engine.runtime.container(apply.container_id(environment, str(store.service.name)))
-    return found is not None and found.pid is not None
+    return apply.runs(engine, environment, str(store.service.name))
 
 
 def file_changes(engine: Engine, base: Side, theirs: Side, stores: Collection[Store]) -> list[PathChange]:

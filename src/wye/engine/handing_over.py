@@ -65,7 +65,7 @@ def _hold_back(
 def let_in(engine: Engine, environment: Environment, spec: Spec, awaited: Collection[Awaited], *, verb: str) -> None:
     """Publishes every port, those of `awaited` when they are listened at again; after a while also if they are not."""
     wanted = {Awaited(name, port.container) for name, _, port in _ports(environment, spec, spec.services)}
-    due = [each for each in awaited if each in wanted and _runs(engine, environment, each.service)]
+    due = [each for each in awaited if each in wanted and apply.runs(engine, environment, each.service)]
     deadline = engine.host.monotonic() + _LISTENS_S
     while not all(_use(engine, environment, each)[0] for each in due) and engine.host.monotonic() < deadline:
         engine.host.sleep(_LOOK_EVERY_S)
@@ -83,8 +83,3 @@ def _ports(environment: Environment, spec: Spec, services: Collection[str]) -> I
 
 def _use(engine: Engine, environment: Environment, awaited: Awaited) -> tuple[bool, int]:
     return engine.runtime.port_use(apply.container_id(environment, awaited.service), awaited.port)
-
-
-def _runs(engine: Engine, environment: Environment, service: str) -> bool:
-    found = engine.runtime.container(apply.container_id(environment, service))
-    return found is not None and found.pid is not None

@@ -20,7 +20,7 @@ from wye.engine.context import Engine
 from wye.engine.outcome import Outcome
 from wye.engine.proposing import Proposal
 from wye.errors import CheckFailed, InvariantError, WyeError
-from wye.interfaces import Applied, Bytes, Endpoint, FileApplication, Progress, Report, Terms
+from wye.interfaces import Applied, Bytes, Endpoint, FileApplication, Progress, Report
 from wye.merge.refused import Refused
 from wye.model import Environment, SnapshotId
 
@@ -69,8 +69,7 @@ def land(
     verb = str(doing.intent.verb)
     with outcome.steps("keep the target as it is"):
         before = records.keep_as_revision(engine, doing, head, message=f"before {verb}")
-    given = {identity: value for identity, value in resolutions.items() if identity != "default"}
-    landing = _Landing(engine, doing, before, proposal, given)
+    landing = _Landing(engine, doing, before, proposal, resolutions)
     with engine.halfway(head.environment.name):
         _land(landing, outcome, message, report)
 
@@ -131,7 +130,8 @@ def _apply_to(landing: _Landing, each: comparing.StoreChanges) -> Applied:
     engine.host.at(f"{landing.doing.intent.verb}:apply-store")
     with _server(landing, each) as target:
         keep = undoing.keeper(engine, environment.id, landing.doing.intent.id, each.store.volume)
-        return each.store.kind.apply(target, each.changes, _terms(landing, each), keep)
+        terms = checking.terms(landing.proposal, each.store, landing.resolutions)
+        return each.store.kind.apply(target, each.changes, terms, keep)
 
 
 def _stop(landing: _Landing, outcome: Outcome, report: Report) -> bool:
@@ -166,12 +166,6 @@ def _swap_files(landing: _Landing, outcome: Outcome, report: Report) -> None:
         raise Refused(written_meanwhile)
     landing.files.release()
     outcome.applied.update(proposal.files.places())
-
-
-def _terms(landing: _Landing, each: comparing.StoreChanges) -> Terms:
-    terms = comparing.terms(landing.proposal.ours.spec, landing.resolutions)
-    terms.settings["sql_checks"] = checking.sql_checks(landing.proposal.spec, str(each.store.service.name))
-    return terms
 
 
 def _server(landing: _Landing, each: comparing.StoreChanges) -> AbstractContextManager[Endpoint]:

@@ -28,7 +28,6 @@ def materialise(
     """`copy` holds ours's bytes and does not run. `prepare`: it is going to be a fork of its own, so its databases are
     made ready and its base is kept before anything is merged into it. Raises Refused."""
     ours = proposal.ours
-    given = {identity: value for identity, value in resolutions.items() if identity != "default"}
     stores = comparing.stores_of(engine, ours)
     names = {str(store.service.name) for store in stores}
     if names:
@@ -41,7 +40,7 @@ def materialise(
         if each.changes:
             engine.host.at(f"{verb}:apply-store")
             each.store.kind.apply(
-                servers.live(engine, copy, each.store), each.changes, comparing.terms(ours.spec, given)
+                servers.live(engine, copy, each.store), each.changes, comparing.terms(ours.spec, resolutions)
             )
     if proposal.files.places():
         live = Bytes(

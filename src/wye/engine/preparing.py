@@ -31,7 +31,7 @@ def needs_preparing(engine: Engine, environment: Environment, spec: Spec) -> boo
     """Whether it is a fork that was never awake and holds databases."""
     if not environment.is_fork or environment.base is not None:
         return False
-    return bool(servers.find_stores(engine, engine.volumes.environment_path(environment.id), spec, environment.images))
+    return bool(servers.stores_in(engine, environment, spec))
 
 
 def wake_unprepared(
@@ -39,7 +39,7 @@ def wake_unprepared(
 ) -> Environment:
     """Starts everything in a fork that was never awake. Returns it with its base, to be recorded by the caller: maybe
     under another id, and then `forget` the old one."""
-    stores = servers.find_stores(engine, engine.volumes.environment_path(environment.id), spec, environment.images)
+    stores = servers.stores_in(engine, environment, spec)
     if not stores:
         apply.bring_up(engine, environment, spec, verb=verb, fresh=True, report=report)
         return environment
@@ -80,16 +80,15 @@ def forget(engine: Engine, environment: Environment) -> None:
 def _begin(engine: Engine, environment: Environment, spec: Spec, stores: list[servers.Store], verb: str) -> Environment:
     """Its volumes ready for servers that do not sync, unless what it began with is gone."""
     start = SnapshotId(engine.ledger.get_revision(environment.revision).snapshot)
-    if engine.volumes.snapshot_path(start).is_dir():
-        if _is_unsynced(engine, environment):
-            environment = _anew(engine, environment, spec, start, verb)
+    can_begin_anew = engine.volumes.snapshot_path(start).is_dir()
+    if can_begin_anew and _is_unsynced(engine, environment):
+        environment = _anew(engine, environment, spec, start, verb)
+    if can_begin_anew:
         engine.host.write_file(f"{verb}:unsynced", _mark(engine, environment), environment.id.encode(), mode=0o600)
-        apply.prepare_volumes(engine, environment, spec)
-        for store in stores:
-            if store.service.name not in environment.stopped:
-                store.kind.hasten(engine.volumes.environment_path(environment.id) / "volumes" / store.volume)
-    else:
-        apply.prepare_volumes(engine, environment, spec)
+    apply.prepare_volumes(engine, environment, spec)
+    for store in stores:
+        if can_begin_anew and store.service.name not in environment.stopped:
+            store.kind.hasten(engine.volumes.environment_path(environment.id) / "volumes" / store.volume)
     return environment
 
 
@@ -117,7 +116,7 @@ def _mark(engine: Engine, environment: Environment) -> Path:
 def await_databases(engine: Engine, environment: Environment, spec: Spec) -> None:
     """Until the databases that run answer, as whoever started them expects. One that does not is no error here: people
     must be able to get in and mend it."""
-    for store in servers.find_stores(engine, engine.volumes.environment_path(environment.id), spec, environment.images):
+    for store in servers.stores_in(engine, environment, spec):
         if comparing.is_live(engine, environment, store):
             try:
                 servers.live(engine, environment, store, timeout_s=_ANSWER_S)

@@ -116,7 +116,7 @@ def assemble(
     back: bool = False,
 ) -> Proposal:
     """A proposal of changes that were read. `back` as in `FileKind.plan`."""
-    given = {identity: value for identity, value in resolutions.items() if identity != "default"}
+    given = comparing.by_conflict(resolutions)
     files = engine.files.plan(
         comparing.bytes_of(engine, base),
         comparing.bytes_of(engine, ours),

@@ -43,8 +43,7 @@ def rehearse(
             outcome.checks += (*failed, *passed)
             outcome.brings_something |= items > 0
     outcome.conflicts = tuple({each.id: each for each in found}.values())
-    given = {identity: value for identity, value in resolutions.items() if identity != "default"}
-    check_resolutions(resolutions_from_json(given), settled, outcome.conflicts)
+    check_resolutions(resolutions_from_json(comparing.by_conflict(resolutions)), settled, outcome.conflicts)
     outcome.rehearsed = True
     outcome.notices = proposal.notices
     outcome.brings_something |= proposal.changes_files_or_spec
@@ -75,9 +74,7 @@ def _try(
 def _attempt(
     each: comparing.StoreChanges, copy: servers.Throwaway, resolutions: Mapping[str, Any], proposal: Proposal
 ) -> tuple[list[Conflict], int, frozenset[str]]:
-    given = {identity: value for identity, value in resolutions.items() if identity != "default"}
-    terms = comparing.terms(proposal.ours.spec, given, dry_run=True)
-    terms.settings["sql_checks"] = checking.sql_checks(proposal.spec, str(each.store.service.name))
+    terms = checking.terms(proposal, each.store, resolutions, dry_run=True)
     try:
         assert each.changes is not None
         done = each.store.kind.apply(copy.endpoint, each.changes, terms)

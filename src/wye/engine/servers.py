@@ -59,6 +59,11 @@ def find_stores(engine: Engine, root: Path, spec: Spec, images: Mapping[str, Ima
     return found
 
 
+def stores_in(engine: Engine, environment: Environment, spec: Spec) -> list[Store]:
+    """Those of an environment as it is now."""
+    return find_stores(engine, engine.volumes.environment_path(environment.id), spec, environment.images)
+
+
 def _store(engine: Engine, kind: ServerKind, volume: str, spec: Spec, images: Mapping[str, Image]) -> Store | None:
     writers = [
         spec.services[name]
@@ -149,9 +154,7 @@ def endpoint(
 def serving(engine: Engine, environment: Environment, spec: Spec, store: Store) -> Iterator[Endpoint]:
     """The environment's own server; of one that sleeps, started alone for the time, without network."""
     name = str(store.service.name)
-    identity = apply.container_id(environment, name)
-    found = engine.runtime.container(identity)
-    if found is not None and found.pid is not None:
+    if apply.runs(engine, environment, name):
         yield live(engine, environment, store)
         return
     root = engine.volumes.environment_path(environment.id)

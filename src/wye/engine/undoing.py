@@ -83,9 +83,7 @@ def take_back(engine: Engine, environment: Environment, spec: Spec, intent: Inte
     Unavailable, after all the other databases were seen to."""
     stays: list[str] = []
     trouble: WyeError | None = None
-    for store in reversed(
-        servers.find_stores(engine, engine.volumes.environment_path(environment.id), spec, environment.images)
-    ):
+    for store in reversed(servers.stores_in(engine, environment, spec)):
         try:
             stays += _take_back(engine, environment, spec, intent, store, verb)
         except WyeError as error:
