@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from enum import StrEnum
@@ -237,6 +237,34 @@ def _from_json(table: Table, value: Json) -> Row | None:
         names: Sequence[str] = table.columns
         raise BadRequest(f"a row of {table.place} needs exactly these columns: {', '.join(names)}")
     return tuple(cell_of(value[column], column) for column in table.columns)
+
+
+def row_with_ours(write: Write, columns: Sequence[str], refused: Collection[str]) -> Row | None:
+    """What a write leaves if a constraint refuses `refused` of its cells and ours is chosen: the target's cells there.
+    None refused, or no row on one side: the target's row."""
+    if write.before is None or write.after is None or not refused:
+        return write.before
+    return tuple(
+        mine if column in refused else other
+        for column, mine, other in zip(columns, write.before, write.after, strict=True)
+    )
+
+
+def repaired_row(
+    write: Write, columns: Sequence[str], refused: Sequence[str], value: Json, *, identity: str, example: str
+) -> Row:
+    """The same if a value is given: a cell, if one is refused, or several by column. `identity` of the conflict and the
+    column `example` are for the error. Raises BadRequest for a value that does not fit."""
+    if isinstance(value, dict) and value and set(value) <= set(columns):
+        cells = {column: cell_of(cell, column) for column, cell in value.items()}
+    elif len(refused) == 1 and not isinstance(value, dict):
+        cells = {refused[0]: cell_of(value, refused[0])}
+    else:
+        raise BadRequest(
+            f"the value for conflict {identity} must name columns of the row and their cells",
+            hint=f"for example {{value: {{{example}: ...}}}}; there are: {', '.join(columns)}",
+        )
+    return tuple(cells.get(column, cell) for column, cell in zip(columns, write.after or (), strict=True))
 
 
 def cell_of(value: Json, column: str) -> Cell:

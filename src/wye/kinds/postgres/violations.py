@@ -23,7 +23,7 @@ from wye.kinds.postgres.stage import DELETE, INSERT, RECREATE, UPDATE, Staged, c
 from wye.kinds.postgres.tables import Index
 from wye.kinds.postgres.write import delete_rows, insert_rows, update_rows
 from wye.merge.conflict import Conflict, Decisions, Json, Resolution, Side
-from wye.merge.rows import Cell, Row, Write, cell_of
+from wye.merge.rows import Cell, Row, Write, repaired_row, row_with_ours
 
 CHOICES = frozenset({Side.OURS, Side.VALUE})
 
@@ -201,9 +201,13 @@ def _amend(violation: Violation, chosen: Resolution) -> bool:
             kept.append((n, done, write))
             continue
         changed = True
-        after = _repaired(violation, staged, write, chosen.value) if chosen.side is Side.VALUE else None
-        if chosen.side is Side.OURS:
-            after = _with_ours(staged, write, violation.columns)
+        known, refused = staged.changes.columns, violation.columns
+        if chosen.side is Side.VALUE:
+            after: Row | None = repaired_row(
+                write, known, refused, chosen.value, identity=violation.conflict.id, example=(refused or known)[0]
+            )
+        else:
+            after = row_with_ours(write, known, refused)
             if after == write.after:  # it has the target's cells already: another row of the fork took them meanwhile
                 after = write.before
         if after != write.before:
@@ -244,31 +248,6 @@ def _reread(connection: Connection, staged: Staged) -> None:
     staged.writes[:] = [
         (n, done, replace(write, after=rows[n]) if n in rows else write) for n, done, write in staged.writes
     ]
-
-
-def _with_ours(staged: Staged, write: Write, columns: Collection[str]) -> Row | None:
-    if write.before is None or write.after is None or not columns:
-        return write.before
-    return tuple(
-        mine if column in columns else other
-        for column, mine, other in zip(staged.changes.columns, write.before, write.after, strict=True)
-    )
-
-
-def _repaired(violation: Violation, staged: Staged, write: Write, value: Json) -> Row:
-    """Raises BadRequest for a value that does not fit."""
-    identity, columns = violation.conflict.id, violation.columns
-    known = staged.changes.columns
-    if isinstance(value, dict) and value and set(value) <= set(known):
-        cells = {column: cell_of(cell, column) for column, cell in value.items()}
-    elif len(columns) == 1 and not isinstance(value, dict):
-        cells = {columns[0]: cell_of(value, columns[0])}
-    else:
-        raise BadRequest(
-            f"the value for conflict {identity} must name columns of the row and their cells",
-            hint=f"for example {{value: {{{(columns or known)[0]}: ...}}}}; there are: {', '.join(known)}",
-        )
-    return tuple(cells.get(column, cell) for column, cell in zip(known, write.after or (), strict=True))
 
 
 # ---------------------------------------------------------------- what hangs on what

@@ -17,12 +17,11 @@ from dataclasses import dataclass
 
 import apsw
 
-from wye.errors import BadRequest
 from wye.kinds.sqlite.cells import Cells, Value
 from wye.kinds.sqlite.database import quoted
 from wye.kinds.sqlite.schema import Shape
 from wye.merge.conflict import NONE, Conflict, Resolution, Side
-from wye.merge.rows import Cell, Row, Table, Write, cell_of
+from wye.merge.rows import Cell, Row, Table, Write, repaired_row, row_with_ours
 
 _NAMED = re.compile(r"(?:UNIQUE|NOT NULL) constraint failed: (.+)")
 _ROWIDS = ("rowid", "_rowid_", "oid")
@@ -40,25 +39,17 @@ class Refused:
         """What to write instead. Raises BadRequest for a value that does not fit."""
         before, after = self.write.before, self.write.after
         if chosen.side is Side.OURS:
-            if before is None or after is None or not self.columns:
-                return None
-            kept = tuple(
-                mine if column in self.columns else other
-                for column, mine, other in zip(table.columns, before, after, strict=True)
-            )
+            kept = row_with_ours(self.write, table.columns, self.columns)
             # If it has the target's cells already, another row of the fork took them meanwhile: then all of it stays.
             return None if kept in (before, after) else Write(before=before, after=kept)
-        value = chosen.value
-        if isinstance(value, dict) and value and set(value) <= set(table.columns):
-            cells = {column: cell_of(cell, column) for column, cell in value.items()}
-        elif len(self.columns) == 1 and not isinstance(value, dict):
-            cells = {self.columns[0]: cell_of(value, self.columns[0])}
-        else:
-            raise BadRequest(
-                f"the value for conflict {self.conflict.id} must name columns of the row and their cells",
-                hint=f"for example {{value: {{{table.columns[-1]}: ...}}}}; there are: {', '.join(table.columns)}",
-            )
-        repaired = tuple(cells.get(column, cell) for column, cell in zip(table.columns, after or (), strict=True))
+        repaired = repaired_row(
+            self.write,
+            table.columns,
+            self.columns,
+            chosen.value,
+            identity=self.conflict.id,
+            example=table.columns[-1],
+        )
         return None if repaired == before else Write(before=before, after=repaired)
 
 
