@@ -11,6 +11,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import redis
@@ -188,15 +189,16 @@ def latency(quick: bool) -> list[Figure]:
         client, raw = running.client, Raw(running, production)
         figures = []
         with contextlib.closing(raw), setting.write_load(setting.dsn(production)) as times:
-            for how, make, pause_s in (
-                ("forks are made (asleep, ten a second)", lambda n: client.fork("production", n, asleep=True), 0.1),
-                ("pairs of raw snapshots are made (ten a second)", lambda _: raw(), 0.1),
-                ("forks are made (asleep, back to back)", lambda n: client.fork("production", n, asleep=True), 0.0),
-                ("pairs of raw snapshots are made (back to back)", lambda _: raw(), 0.0),
-                ("forks are made (awake, one a second)", lambda n: client.fork("production", n), 1.0),
-                ("forks are made (awake, back to back)", lambda n: client.fork("production", n), 0.0),
+            for how, make, pause_s, limit in (
+                ("forks are made (asleep, ten a second)", lambda n: client.fork("production", n, asleep=True), 0.1, 2),
+                ("pairs of raw snapshots are made (ten a second)", lambda _: raw(), 0.1, None),
+                ("forks are made (asleep, back to back)", lambda n: client.fork("production", n, asleep=True), 0.0, 2),
+                ("pairs of raw snapshots are made (back to back)", lambda _: raw(), 0.0, None),
+                ("forks are made (awake, one a second)", lambda n: client.fork("production", n), 1.0, 2),
+                ("forks are made (awake, back to back)", lambda n: client.fork("production", n), 0.0, 2),
             ):
-                figures.append(_latency(times, make, forks, how, pause_s, before_s=2 if quick else 8))
+                figure = _latency(times, make, forks, how, pause_s, before_s=2 if quick else 8)
+                figures.append(replace(figure, limit=limit))
                 setting.discard_forks(client)
                 client.collect()
     return figures
@@ -214,13 +216,11 @@ def _latency(
         time.sleep(max(0.0, due - time.perf_counter()))
     end = time.perf_counter()
     seen = times()
-    before = [took for at, took in seen if begin <= at < middle and took >= 0]
-    during = [took for at, took in seen if middle <= at < end and took >= 0]
+    before, during = (setting.between(seen, *span) for span in ((begin, middle), (middle, end)))
     return Figure(
         name=f"production's p99 while {count} {how}",
         value=percentile(during, 99) / percentile(before, 99),
         unit="x",
-        limit=None if "raw" in how else 2,
         runs=len(during),
         detail={
             "before p99 ms": ms(percentile(before, 99)),

@@ -147,8 +147,7 @@ def _merge_one(
         lives.append(_live_transaction(result))
         wholes.append(end - middle)
         seen = times()
-        before = [took for at, took in seen if begin <= at < middle and took >= 0]
-        during = [took for at, took in seen if middle <= at < end and took >= 0]
+        before, during = (setting.between(seen, *span) for span in ((begin, middle), (middle, end)))
         ratios.append(percentile(during, 99) / percentile(before, 99))
         failed += sum(1 for at, took in seen if at >= begin and took < 0)
         client.discard("m")

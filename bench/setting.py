@@ -124,6 +124,11 @@ def _write(conninfo: str, pause_s: float, path: str, ended: Event) -> None:
                 out.write(_TIME.pack(began, -1.0))
 
 
+def between(seen: list[tuple[float, float]], first: float, end: float) -> list[float]:
+    """The seconds of what began then and did not fail."""
+    return [took for at, took in seen if first <= at < end and took >= 0]
+
+
 def volume_path(running: RunningDaemon, environment: EnvironmentView) -> Path:
     return running.root / "pool" / "environments" / environment.id
 

@@ -63,16 +63,16 @@ class Stage:
         self.running.client.up(self.project, environment={}, wait=False)
 
 
-@pytest.fixture
-def stage(test_root: Path, tmp_path: Path) -> Iterator[Stage]:
+@contextlib.contextmanager
+def staged(test_root: Path, project: Path) -> Iterator[Stage]:
+    """A daemon with nothing in it, and with nothing left of it afterwards."""
     running = RunningDaemon(
         test_root,
         instance="wyecra",
         uplinks="100.78.0.0/16",
         settings={"WYE_WARM_NETWORKS": "0", "PYTHONPATH": str(HERE.parents[1])},
     )
-    (tmp_path / "compose.yaml").write_text(COMPOSE)
-    made = Stage(running, tmp_path)
+    made = Stage(running, project)
     made.armed.unlink(missing_ok=True)
     try:
         made.start(f"record:{made.labels}")
@@ -87,6 +87,13 @@ def stage(test_root: Path, tmp_path: Path) -> Iterator[Stage]:
     finally:
         made.armed.unlink(missing_ok=True)
         running.dismantle()
+
+
+@pytest.fixture
+def stage(test_root: Path, tmp_path: Path) -> Iterator[Stage]:
+    (tmp_path / "compose.yaml").write_text(COMPOSE)
+    with staged(test_root, tmp_path) as made:
+        yield made
 
 
 def same_as(stage: Stage, before: dict[str, int | list[str]], when: str) -> None:

@@ -15,11 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.crash.inventory import inventory
-from tests.crash.test_kill_everywhere import HERE, SHARE, Stage
+from tests.crash.test_kill_everywhere import SHARE, Stage, staged
 from wye.api.client import Client
 from wye.api.wire import MergeResult
 from wye.errors import WyeError
-from wye.testing.running_daemon import RunningDaemon
 
 pytestmark = [pytest.mark.host, pytest.mark.timeout(6000)]
 
@@ -185,29 +184,10 @@ class Shop:
 
 @pytest.fixture(scope="module")
 def shop(test_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    running = RunningDaemon(
-        test_root,
-        instance="wyecra",
-        uplinks="100.78.0.0/16",
-        settings={"WYE_WARM_NETWORKS": "0", "PYTHONPATH": str(HERE.parents[1])},
-    )
-    stage = Stage(running, tmp_path_factory.mktemp("project"))
-    stage.armed.unlink(missing_ok=True)
-    try:
-        stage.start(f"record:{stage.labels}")
-        running.discard_everything()
-        running.client.collect()
+    with staged(test_root, tmp_path_factory.mktemp("project")) as stage:
         made = Shop(stage)
         made.make()
         yield made
-        stage.armed.unlink(missing_ok=True)
-        running.kill()
-        running.command = ("-m", "wye.daemon.main")
-        running.start()
-        running.discard_everything()
-    finally:
-        stage.armed.unlink(missing_ok=True)
-        running.dismantle()
 
 
 Verb = Callable[[Client], MergeResult]

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.crash.inventory import inventory
-from tests.crash.test_kill_everywhere import HERE, Stage, discard_if_there, same_as
+from tests.crash.test_kill_everywhere import Stage, discard_if_there, same_as, staged
 from wye.errors import WyeError
-from wye.testing.running_daemon import RunningDaemon
 
 pytestmark = [pytest.mark.host, pytest.mark.timeout(900)]
 
@@ -32,27 +31,9 @@ LABELS = ("fork:prepare", "postgres:unsynced:reload", "fork:base", "fork:synced"
 
 @pytest.fixture
 def stage(test_root: Path, tmp_path: Path) -> Iterator[Stage]:
-    running = RunningDaemon(
-        test_root,
-        instance="wyecra",
-        uplinks="100.78.0.0/16",
-        settings={"WYE_WARM_NETWORKS": "0", "PYTHONPATH": str(HERE.parents[1])},
-    )
     (tmp_path / "compose.yaml").write_text(COMPOSE)
-    made = Stage(running, tmp_path)
-    made.armed.unlink(missing_ok=True)
-    try:
-        made.start(f"record:{made.labels}")
-        running.discard_everything()
-        running.client.collect()
+    with staged(test_root, tmp_path) as made:
         yield made
-        running.kill()
-        running.command = ("-m", "wye.daemon.main")
-        running.start()
-        running.discard_everything()
-    finally:
-        made.armed.unlink(missing_ok=True)
-        running.dismantle()
 
 
 def test_a_fork_whose_databases_were_not_ready(stage: Stage) -> None:
