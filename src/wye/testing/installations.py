@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,25 +52,18 @@ def debian_tree(host: Host, suite: str, packages: Sequence[str]) -> Path:
     of theirs was run. Raises Unavailable."""
     wanted = [*_ALWAYS, *packages]
     tree = kept_at() / f"{suite}-{hashlib.sha256(' '.join(wanted).encode()).hexdigest()[:12]}"
-    tree.parent.mkdir(parents=True, exist_ok=True)
-    with host.lock("test:tree", tree.parent / f"{suite}.lock"):
-        if tree.exists():
-            return tree
-        partial, sources = (tree.with_name(f"{tree.name}.{end}") for end in ("partial", "sources"))
-        shutil.rmtree(partial, ignore_errors=True)
+
+    def fetch(partial: Path) -> None:
+        sources = tree.with_name(f"{tree.name}.sources")
         sources.write_text(str(_source(host, suite)))
         argv = [
             "mmdebstrap", "--mode=root", "--variant=extract", "--format=directory", f"--include={','.join(wanted)}",
             # A mirror may keep a suite for longer than it was meant to last. It is signed all the same.
             '--aptopt=Acquire::Check-Valid-Until "false"', suite, str(partial), str(sources),
         ]  # fmt: skip
-        try:
-            host.run("test:tree", argv, timeout_s=_PATIENCE_S)
-        except ProgramFailed as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise Unavailable(f"Debian {suite} cannot be had here: {error.output.strip()[-600:]}") from error
-        partial.rename(tree)
-        return tree
+        host.run("test:tree", argv, timeout_s=_PATIENCE_S)
+
+    return _fetched_once(host, tree, f"{suite}.lock", f"Debian {suite}", fetch)
 
 
 def newer_redis(host: Host) -> Installation:
@@ -82,18 +75,10 @@ def wheel(host: Host, requirement: str) -> Path:
     """A directory with the files of a wheel ("name==version"), from the index that pip is set up for. Nothing of it is
     installed. Raises Unavailable."""
     tree = kept_at() / requirement.replace("==", "-")
-    tree.parent.mkdir(parents=True, exist_ok=True)
-    with host.lock("test:wheel", tree.parent / "wheel.lock"):
-        if tree.exists():
-            return tree
-        partial = tree.with_name(f"{tree.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
+
+    def fetch(partial: Path) -> None:
         argv = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--dest", str(partial)]
-        try:
-            host.run("test:wheel", [*argv, requirement], timeout_s=_PATIENCE_S)
-        except ProgramFailed as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise Unavailable(f"{requirement} cannot be had here: {error.output.strip()[-600:]}") from error
+        host.run("test:wheel", [*argv, requirement], timeout_s=_PATIENCE_S)
         (found,) = partial.glob("*.whl")
         with zipfile.ZipFile(found) as archive:
             archive.extractall(partial)
@@ -101,6 +86,23 @@ def wheel(host: Host, requirement: str) -> Path:
                 (partial / entry.filename).chmod(0o755)  # modes are not kept by extractall
         found.unlink()
         partial.chmod(0o755)
+
+    return _fetched_once(host, tree, "wheel.lock", requirement, fetch)
+
+
+def _fetched_once(host: Host, tree: Path, lock: str, what: str, fetch: Callable[[Path], None]) -> Path:
+    """`tree`, which `fetch` makes whole or not at all, under another name. Raises Unavailable."""
+    tree.parent.mkdir(parents=True, exist_ok=True)
+    with host.lock("test:fetch", tree.parent / lock):
+        if tree.exists():
+            return tree
+        partial = tree.with_name(f"{tree.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            fetch(partial)
+        except ProgramFailed as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise Unavailable(f"{what} cannot be had here: {error.output.strip()[-600:]}") from error
         partial.rename(tree)
         return tree
 
