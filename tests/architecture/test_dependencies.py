@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import sys
 import tomllib
+from functools import cache
 from importlib.metadata import packages_distributions
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.architecture.conftest import MODULES, ROOT
 
 
+@cache
 def imported() -> set[str]:
     """Distributions, by the names that PyPI knows them by."""
-    found = set()
-    for path in (ROOT / "src" / "wye").rglob("*.py"):
-        if path.is_relative_to(ROOT / "src" / "wye" / "testing"):
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                found |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                found.add((node.module or "").split(".")[0])
+    found = {
+        name.split(".")[0] for module in MODULES if not module.name.startswith("testing/") for name, _ in module.imports
+    }
     places = packages_distributions()
     return {places[name][0].lower() for name in found - set(sys.stdlib_module_names) - {"wye"}}
 

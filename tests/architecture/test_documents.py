@@ -10,13 +10,12 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from tests.architecture.conftest import MODULES, ROOT, SOURCE, Module
 
 from wye.cli.main import PANELS
 from wye.compose import keys, settings
 from wye.daemon.config import Config
 
-ROOT = Path(__file__).parents[2]
-SOURCE = ROOT / "src" / "wye"
 DOCS = ROOT / "docs"
 PAGES = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "GLOSSARY.md", "CONTRIBUTING.md", "SECURITY.md",
                                   "CHANGELOG.md", "AGENTS.md")] + sorted(DOCS.rglob("*.md"))  # fmt: skip
@@ -168,10 +167,10 @@ def test_word_that_is_not_used_is_in_the_glossary(word: str) -> None:
 
 
 @cache
-def identifiers(path: Path) -> frozenset[str]:
+def identifiers(module: Module) -> frozenset[str]:
     """The names that a module gives to something."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in module.nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.arg):
@@ -188,11 +187,10 @@ def test_word_that_is_not_used_is_in_no_identifier(word: str) -> None:
     forms = {word, *NOT_USED[word]}
     somewhere = re.compile("|".join(forms), re.IGNORECASE)
     found = [
-        f"{path.relative_to(SOURCE)}: {name}"
-        for path in sorted(SOURCE.rglob("*.py"))
-        if not any(str(path.relative_to(SOURCE)).startswith(excuse) for excuse in EXCUSED.get(word, {}))
-        and somewhere.search(path.read_text())
-        for name in sorted(identifiers(path))
+        f"{module.name}: {name}"
+        for module in MODULES
+        if not any(module.name.startswith(excuse) for excuse in EXCUSED.get(word, {})) and somewhere.search(module.text)
+        for name in sorted(identifiers(module))
         if forms & {part.lower() for part in _WORD.findall(name)}
     ]
     assert not found, "GLOSSARY.md says what to call it; an exception needs a reason above"

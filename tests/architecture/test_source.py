@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from pathlib import PurePath
 
-import pytest
-
-SOURCE = Path(__file__).parents[2] / "src" / "wye"
-MODULES = sorted(SOURCE.rglob("*.py"))
+from tests.architecture.conftest import MODULES, Module
 
 MODULE_LINES = 400
 FUNCTION_LINES = 60
@@ -39,23 +35,11 @@ DRIVER_IMPORTERS = {
 }
 
 
-def name_of(path: Path) -> str:
-    return str(path.relative_to(SOURCE))
-
-
-def excused(path: Path, exceptions: dict[str, str]) -> bool:
-    return any(name_of(path) == key or (key.endswith("/") and name_of(path).startswith(key)) for key in exceptions)
-
-
-@cache
-def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(), filename=str(path))
-
-
-def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node
+def modules(exceptions: dict[str, str]) -> Iterator[Module]:
+    """All modules but those that a rule excuses, by name or by directory."""
+    for module in MODULES:
+        if not any(module.name == key or (key.endswith("/") and module.name.startswith(key)) for key in exceptions):
+            yield module
 
 
 def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
@@ -68,86 +52,83 @@ def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return (body[-1].end_lineno or 0) - body[0].lineno + 1
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_module_has_a_docstring(path: Path) -> None:
-    assert ast.get_docstring(tree_of(path)), "say what the module owns and guarantees, and why so"
+def none(found: Iterable[str], rule: str) -> None:
+    assert not (every := dict.fromkeys(found)), "\n  ".join([rule, *every])
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_module_has_one_subject(path: Path) -> None:
-    if excused(path, LONG_MODULES):
-        return
-    lines = len(path.read_text().splitlines())
-    assert lines <= MODULE_LINES, f"{lines} lines: when a file grows a second subject, give it a room"
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_functions_fit_a_screen(path: Path) -> None:
+def test_the_source_is_there() -> None:
+    assert len(MODULES) > 300, "rules over nothing hold"
+
+
+def test_modules_have_a_docstring() -> None:
+    without = [module.name for module in MODULES if not ast.get_docstring(module.tree)]
+    none(without, "say what the module owns and guarantees, and why so")
+
+
+def test_modules_have_one_subject() -> None:
+    lines = [(module.name, len(module.text.splitlines())) for module in modules(LONG_MODULES)]
+    long = [f"{name}: {count} lines" for name, count in lines if count > MODULE_LINES]
+    none(long, "when a file grows a second subject, give it a room")
+
+
+def test_functions_fit_a_screen() -> None:
     too_long = [
-        f"{function.name}: {body_lines(function)}"
-        for function in functions(tree_of(path))
-        if body_lines(function) > FUNCTION_LINES and f"{name_of(path)}:{function.name}" not in LONG_FUNCTIONS
+        f"{module.name}:{function.name}: {body_lines(function)}"
+        for module in MODULES
+        for function in module.functions
+        if body_lines(function) > FUNCTION_LINES and f"{module.name}:{function.name}" not in LONG_FUNCTIONS
     ]
-    assert not too_long
+    none(too_long, f"a function has at most {FUNCTION_LINES} lines")
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_module_is_named_for_its_subject(path: Path) -> None:
-    assert not BANNED_NAMES & set(path.relative_to(SOURCE).with_suffix("").parts)
+def test_modules_are_named_for_their_subject() -> None:
+    named = [module.name for module in MODULES if BANNED_NAMES & set(PurePath(module.name).with_suffix("").parts)]
+    none(named, "a name says what is inside")
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_no_own_import_hides_in_a_function(path: Path) -> None:
+def test_no_own_import_hides_in_a_function() -> None:
     hidden = [
-        f"{function.name}: {ast.unparse(node)}"
-        for function in functions(tree_of(path))
-        for node in ast.walk(function)
-        if (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "wye")
-        or (isinstance(node, ast.Import) and any(alias.name.split(".")[0] == "wye" for alias in node.names))
+        f"{module.name}:{function.name}: {ast.unparse(node)}"
+        for module in MODULES
+        for name, node in module.imports
+        if within(name, "wye")
+        for function in module.functions
+        if function.lineno <= node.lineno <= (function.end_lineno or 0)
     ]
-    assert not hidden, "an import inside a function hides a cycle"
+    none(hidden, "an import inside a function hides a cycle")
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_programs_start_only_in_host(path: Path) -> None:
-    if excused(path, PROGRAM_STARTERS):
-        return
+def test_programs_start_only_in_host() -> None:
     banned = {
         "subprocess", "os.system", "os.popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.execv", "os.execve",
         "os.execvp", "asyncio.create_subprocess_exec", "asyncio.create_subprocess_shell", "pty.spawn", "pty.fork",
     }  # fmt: skip
-    found = []
-    for node in ast.walk(tree_of(path)):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names if alias.name in banned]
-        elif isinstance(node, ast.ImportFrom):
-            found += [node.module or ""] if node.module in banned else []
-            found += [f"{node.module}.{a.name}" for a in node.names if f"{node.module}.{a.name}" in banned]
-        elif isinstance(node, ast.Attribute) and ast.unparse(node) in banned:
-            found.append(ast.unparse(node))
-    assert not found, "only host.py starts programs"
-
-
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_environment_variables_are_read_at_the_door(path: Path) -> None:
-    if excused(path, ENVIRONMENT_READERS):
-        return
     found = [
-        ast.unparse(node)
-        for node in ast.walk(tree_of(path))
-        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.environ", "os.getenv")
+        f"{module.name}: {name}"
+        for module in modules(PROGRAM_STARTERS)
+        for name in [*(name for name, _ in module.imports if name in banned), *module.attributes(banned)]
     ]
-    assert not found
+    none(found, "only host.py starts programs")
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_drivers_are_known_only_to_the_composition_root(path: Path) -> None:
-    if excused(path, DRIVER_IMPORTERS) or name_of(path).startswith("drivers/"):
-        return
+def test_environment_variables_are_read_at_the_door() -> None:
     found = [
-        ast.unparse(node)
-        for node in ast.walk(tree_of(path))
-        if (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("wye.drivers"))
-        or (isinstance(node, ast.Import) and any(alias.name.startswith("wye.drivers") for alias in node.names))
+        f"{module.name}: {name}"
+        for module in modules(ENVIRONMENT_READERS)
+        for name in module.attributes({"os.environ", "os.getenv"})
     ]
-    assert not found
+    none(found, "configuration comes from the door")
+
+
+def test_drivers_are_known_only_to_the_composition_root() -> None:
+    found = [
+        f"{module.name}: {ast.unparse(node)}"
+        for module in modules(DRIVER_IMPORTERS | {"drivers/": "they are the drivers"})
+        for name, node in module.imports
+        if within(name, "wye.drivers")
+    ]
+    none(found, "drivers are handed in")
