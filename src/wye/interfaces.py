@@ -143,9 +143,34 @@ class Volumes(Protocol):
         """A new environment whose bytes are the snapshot's; constant time. Raises NotFound, Conflict, DiskFull."""
         ...
 
+    def lend(self, snapshot: SnapshotId, environment: EnvironmentId, *, limit_bytes: int | None = None) -> None:
+        """Like `fork`, for less: until `own` the bytes are the snapshot's own, and nobody may write to them.
+
+        Durable when it returns. `limit_bytes` is what `own` will be told. Raises as `fork` does."""
+        ...
+
+    def own(
+        self,
+        environment: EnvironmentId,
+        *,
+        limit_bytes: int | None = None,
+        settle: Callable[[Path], None] | None = None,
+    ) -> None:
+        """Makes the bytes of an environment that was lent them its own; constant time. Nothing happens if they are.
+
+        `settle` is given its root before anybody else is, and again if this is cut short: let it do no harm then.
+        Raises NotFound, DiskFull."""
+        ...
+
+    def lent(self) -> frozenset[EnvironmentId]:
+        """Environments without bytes of their own."""
+        ...
+
     def delete_environment(self, environment: EnvironmentId) -> None: ...
 
-    def delete_snapshot(self, snapshot: SnapshotId) -> None: ...
+    def delete_snapshot(self, snapshot: SnapshotId) -> None:
+        """Nothing happens if it is not there. Raises Conflict while it is lent."""
+        ...
 
     def environments(self) -> frozenset[EnvironmentId]: ...
 
@@ -775,7 +800,15 @@ class ServerKind(Kind, Protocol):
         is not in it. What it does not keep is not committed."""
         ...
 
-    def load(self, kept: bytes, *, place: str, target: Endpoint | None = None) -> Changes:
+    def load(
+        self,
+        kept: bytes,
+        *,
+        place: str,
+        target: Endpoint | None = None,
+        before: Callable[[], AbstractContextManager[Endpoint]] | None = None,
+    ) -> Changes:
         """What `keep` got, to be applied like other changes. With `target`: for an `apply` that may have been cut
-        short there, without what never came to its commit."""
+        short there, without what never came to its commit. `before`: opens a server on the bytes before that `apply`,
+        asked only for what it destroyed; without it, that is not brought back, and its taking back refused by name."""
         ...

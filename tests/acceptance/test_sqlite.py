@@ -180,6 +180,22 @@ def test_a_conflict_is_listed_exactly_and_settled(embedded: Embedded) -> None:
     assert embedded.sql("production", "SELECT name, price, note FROM items WHERE id = 3") == [["ours", 7, "new"]]
 
 
+def test_a_reference_to_a_row_that_production_deleted(embedded: Embedded) -> None:
+    embedded.sql("f", "CREATE TABLE notes (id INTEGER PRIMARY KEY, item REFERENCES items)")
+    embedded.sql("f", "INSERT INTO notes VALUES (1, 30), (2, 31)", "DELETE FROM items WHERE id = 32")
+    embedded.sql("production", "DELETE FROM items WHERE id = 30")
+    (conflict,) = embedded.client.merge("f").conflicts
+    assert (conflict.kind, conflict.place, conflict.key, conflict.column, conflict.theirs) == (
+        "fk-parent-missing", "sqlite volume data:/app.db notes", ("1",), "item", "30",
+    )  # fmt: skip
+    assert set(conflict.choices) == {"ours", "value"}
+    assert embedded.sql("production", "SELECT count(*) FROM sqlite_schema WHERE name = 'notes'") == [[0]]
+    found = embedded.client.merge("f", resolutions={conflict.id: {"value": 31}})
+    assert found.merged, found.conflicts
+    assert embedded.sql("production", "SELECT * FROM notes") == [[1, 31], [2, 31]]
+    assert embedded.sql("production", "PRAGMA foreign_key_check") == []
+
+
 def test_a_service_that_does_not_come_back_undoes_the_rows(embedded: Embedded) -> None:
     embedded.up("f", COMPOSE.replace("LASTS: infinity", "LASTS: '1000'"))
     before, pids = items(embedded), embedded.pids()

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from wye.interfaces import Volumes
+from wye.testing.contracts.lending import LendingContract
 from wye.testing.contracts.volumes import VolumesContract
 from wye.testing.loop_pool import loop_pool
 from wye.testing.memory_volumes import MemoryVolumes
 
 
-class TestMemory(VolumesContract):
+class TestMemory(VolumesContract, LendingContract):
     @pytest.fixture
     def volumes(self, tmp_path: Path) -> Volumes:
         volumes = MemoryVolumes(tmp_path)
@@ -20,7 +21,7 @@ class TestMemory(VolumesContract):
 
 
 @pytest.mark.host
-class TestBtrfs(VolumesContract):
+class TestBtrfs(VolumesContract, LendingContract):
     @pytest.fixture
     def volumes(self, tmp_path: Path) -> Iterator[Volumes]:
         with loop_pool(tmp_path) as pool:

@@ -1,8 +1,9 @@
 """fork: a new environment that starts from a revision of another one, its running state included.
 
 One snapshot of the source serves all forks that are made at once; each is then one more ioctl and one
-compare-and-swap. The source is not locked, stopped or told: a snapshot is one instant over all its services. Only while
-a merge lands there a fork waits, for the bytes of that time are neither before it nor after it.
+compare-and-swap, or without the ioctl if it is to sleep: see `owning`. The source is not locked, stopped or told: a
+snapshot is one instant over all its services. Only while a merge lands there a fork waits, for the bytes of that time
+are neither before it nor after it.
 """
 
 from __future__ import annotations
@@ -142,8 +143,11 @@ def _make(
     start = engine.ledger.get_revision(origin.base) if origin.base is not None else origin.revision
     try:
         engine.host.at("fork:volumes")
-        engine.volumes.fork(SnapshotId(start.snapshot), identity, limit_bytes=limit)
-        undoing.settle_copy(engine, identity)
+        if asleep:
+            engine.volumes.lend(SnapshotId(start.snapshot), identity, limit_bytes=limit)
+        else:
+            engine.volumes.fork(SnapshotId(start.snapshot), identity, limit_bytes=limit)
+            undoing.settle_copy(engine, engine.volumes.environment_path(identity))
         engine.host.at("fork:doors")
         ports = engine.doors.hold(name, plan.wanted_doors(origin.spec, held={}, fork=True))
         environment = Environment(

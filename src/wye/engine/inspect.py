@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from wye.engine import apply, plan, records
 from wye.engine.context import Engine, environment_name
 from wye.engine.views import EnvironmentView, PortView, ServiceView
 from wye.errors import NotFound
 from wye.interfaces import Container
-from wye.model import SHELL, Environment, Health, Service, ServiceStatus, Spec, State, published, replica_names
+from wye.model import SHELL, Environment, Health, Service, ServiceStatus, Spec, State, Usage, published, replica_names
 
 
 def listing(engine: Engine, project: str | None = None) -> list[EnvironmentView]:
@@ -43,8 +45,14 @@ def view(engine: Engine, environment: Environment, *, with_usage: bool = False) 
         created_at=environment.created_at,
         services=tuple(services if shell is None else [*services, shell]),
         ports=_ports(environment, spec),
-        usage=engine.volumes.usage(environment.id) if with_usage else None,
+        usage=_usage(engine, environment) if with_usage else None,
     )
+
+
+def _usage(engine: Engine, environment: Environment) -> Usage:
+    """A fork that shares its source's bytes will have its limit when it gets its own."""
+    usage = engine.volumes.usage(environment.id)
+    return usage if usage.limit_bytes is not None else replace(usage, limit_bytes=environment.disk_bytes)
 
 
 def ports(engine: Engine, name: str, service: str | None = None, port: int | None = None) -> list[PortView]:

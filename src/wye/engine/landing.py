@@ -18,6 +18,7 @@ from typing import Any
 from wye.engine import apply, checking, comparing, handing_over, plan, records, seed, servers, undoing
 from wye.engine.context import Engine
 from wye.engine.outcome import Outcome
+from wye.engine.owning import own
 from wye.engine.proposing import Proposal
 from wye.errors import CheckFailed, InvariantError, WyeError
 from wye.interfaces import Applied, Bytes, Endpoint, FileApplication, Progress, Report
@@ -68,6 +69,7 @@ def land(
     """
     verb = str(doing.intent.verb)
     with outcome.steps("keep the target as it is"):
+        own(engine, head.environment)
         before = records.keep_as_revision(engine, doing, head, message=f"before {verb}")
     landing = _Landing(engine, doing, before, proposal, resolutions)
     with engine.halfway(head.environment.name):

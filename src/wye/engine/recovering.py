@@ -20,11 +20,15 @@ def recover(engine: Engine) -> list[str]:
         intent.environment: intent for intent in engine.ledger.intents() if intent.verb in (Verb.MERGE, Verb.REVERT)
     }
     told: list[str] = []
+    lent = engine.volumes.lent()
     for name in sorted(engine.ledger.environments()):
         intent = cut_short.get(name)
         try:
+            head = records.require(engine, name)
+            if head.environment.id in lent:
+                continue  # nothing has been written there, and a snapshot's own remains are not its
             if intent is None:
-                told += _tidy(engine, records.require(engine, name))
+                told += _tidy(engine, head)
             else:
                 told += _settle(engine, intent)
         except WyeError as error:

@@ -56,7 +56,7 @@ def _exchange(
     try:
         engine.host.at("restore:volumes")
         engine.volumes.fork(SnapshotId(target.snapshot), identity, limit_bytes=old.disk_bytes)
-        undoing.settle_copy(engine, identity)
+        undoing.settle_copy(engine, engine.volumes.environment_path(identity))
         apply.bring_down(engine, old, before, verb="restore", report=report)
         engine.network.detach(old.id)
         kept = records.keep_as_revision(engine, doing, head, message="before restore")

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from wye.engine import apply, inspect, preparing, records
 from wye.engine.context import Engine, environment_name
+from wye.engine.owning import own
 from wye.engine.views import EnvironmentView
 from wye.interfaces import Report, silent
 from wye.model import Environment, EnvironmentName, Verb
@@ -61,6 +62,7 @@ def ensure_awake(engine: Engine, name: EnvironmentName, *, actor: str, report: R
         if environment.awake:
             return environment
         with records.change(engine, Verb.WAKE, name, actor=actor, previous=head.id) as doing:
+            own(engine, environment)
             if preparing.needs_preparing(engine, environment, spec):
                 # Recorded last: until its databases are ready for others it counts as asleep.
                 prepared = preparing.wake_unprepared(engine, environment, spec, verb="wake", report=report)

@@ -10,7 +10,9 @@ bear the name of the intent, so that nobody takes an earlier merge's for his own
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -36,10 +38,10 @@ def forget(engine: Engine, environment: EnvironmentId) -> None:
     engine.host.remove_tree("undo:forget", engine.volumes.environment_path(environment) / _DIRECTORY)
 
 
-def settle_copy(engine: Engine, environment: EnvironmentId) -> None:
+def settle_copy(engine: Engine, root: Path) -> None:
     """After bytes were made from a merge's own snapshot: its files were all in place, and nothing is under way."""
-    engine.files.recover(engine.volumes.environment_path(environment), finish=True)
-    forget(engine, environment)
+    engine.files.recover(root, finish=True)
+    engine.host.remove_tree("undo:forget", root / _DIRECTORY)
 
 
 def keeper(engine: Engine, environment: EnvironmentId, intent: IntentId, name: str) -> Callable[[bytes], None]:
@@ -106,11 +108,21 @@ def _take_back(
     with servers.serving(engine, environment, spec, store) as target:
         if back is not None and store.kind.load(back, place=store.place, target=target):
             return []  # an earlier attempt was cut short after its commit
-        changes = store.kind.load(data, place=store.place, target=target)
+        before = comparing.at_revision(engine, environment, environment.revision)
+        earlier = partial(server_before, engine, before, store)
+        changes = store.kind.load(data, place=store.place, target=target, before=earlier)
         if not changes:
             return []
         keep = keeper(engine, environment.id, intent, store.volume + _BACK)
         return _apply_back(store, target, changes, spec, keep)
+
+
+@contextmanager
+def server_before(engine: Engine, before: comparing.Side, store: servers.Store) -> Iterator[Endpoint]:
+    """A throwaway server on the bytes before a merge, for what only they have."""
+    own, images = before.environment, before.images
+    with servers.throwaway(engine, own, before.spec, images, before.snapshot, store) as found:
+        yield found.endpoint
 
 
 def _apply_back(

@@ -14,6 +14,7 @@ from wye.compose.findings import Notice
 from wye.compose.load import Loaded, Source, load
 from wye.engine import apply, inspect, plan, records, seed
 from wye.engine.context import Engine, environment_name, new_environment_id
+from wye.engine.owning import own
 from wye.engine.timing import Steps
 from wye.engine.views import UpResult
 from wye.errors import BadRequest, NotFound, WyeError
@@ -196,6 +197,7 @@ class _Update:
 
     def run(self) -> tuple[Environment, dict[str, str], tuple[str, ...], bool]:
         """The environment as it then is, changes by service, notices, and whether it was asleep."""
+        own(self.engine, self.environment)
         changes = plan.service_changes(self.before, self.environment.images, self.spec, self.images)
         reimport = self._stale_imports()
         for name in self._users(reimport):

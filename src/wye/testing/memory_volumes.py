@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
@@ -34,7 +35,7 @@ class MemoryVolumes:
         self._inherited: dict[str, int] = {}
 
     def open(self) -> None:
-        for name in ("images", "environments", "snapshots"):
+        for name in ("images", "environments", "snapshots", "lent"):
             self._host.make_directory("pool:lay-out", self._root / name, mode=0o711)
             for draft in (self._root / name).glob(".*"):
                 shutil.rmtree(draft)
@@ -61,27 +62,63 @@ class MemoryVolumes:
     def fork(self, snapshot: SnapshotId, environment: EnvironmentId, *, limit_bytes: int | None = None) -> None:
         with self._lock:
             source, place = self._there("snapshot", snapshot), self._vacant("environment", environment)
-            self._host.at("pool:fork")
-            _copy(source, place)
-            self._limits[environment] = limit_bytes
-            self._inherited[environment] = _bytes_below(place)
+            self._fork(source, environment, place, limit_bytes)
+
+    def _fork(self, source: Path, environment: EnvironmentId, place: Path, limit_bytes: int | None) -> None:
+        self._host.at("pool:fork")
+        _copy(source, place)
+        self._limits[environment] = limit_bytes
+        self._inherited[environment] = _bytes_below(place)
+
+    def lend(self, snapshot: SnapshotId, environment: EnvironmentId, *, limit_bytes: int | None = None) -> None:
+        with self._lock:
+            self._there("snapshot", snapshot)
+            self._vacant("environment", environment)
+            self._host.at("pool:lend")
+            self._loan(environment).symlink_to(snapshot)
+
+    def own(
+        self,
+        environment: EnvironmentId,
+        *,
+        limit_bytes: int | None = None,
+        settle: Callable[[Path], None] | None = None,
+    ) -> None:
+        own = self._path("environment", environment)
+        self._require_open()
+        if not self._loan(environment).is_symlink():
+            return
+        if not own.exists():
+            self._fork(self._there("environment", environment), environment, own, limit_bytes)
+        if settle is not None:
+            settle(own)
+        self._host.at("pool:end-loan")
+        self._loan(environment).unlink()
+
+    def lent(self) -> frozenset[EnvironmentId]:
+        return frozenset(EnvironmentId(name) for name in {*self._names("lent")} - {*self._names("environments")})
 
     def delete_environment(self, environment: EnvironmentId) -> None:
-        self._delete("pool:delete-environment", self.environment_path(environment))
+        self._loan(environment).unlink(missing_ok=True)
+        self._delete("pool:delete-environment", self._path("environment", environment))
         self._limits.pop(environment, None)
         self._inherited.pop(environment, None)
 
     def delete_snapshot(self, snapshot: SnapshotId) -> None:
+        self._require_open()
+        if any(loan.readlink().name == snapshot for loan in (self._root / "lent").iterdir()):
+            raise Conflict(f"the snapshot {snapshot} has been lent and is not deleted")
         self._delete("pool:delete-snapshot", self.snapshot_path(snapshot))
 
     def environments(self) -> frozenset[EnvironmentId]:
-        return frozenset(EnvironmentId(name) for name in self._names("environments"))
+        return frozenset(EnvironmentId(name) for name in {*self._names("environments"), *self._names("lent")})
 
     def snapshots(self) -> frozenset[SnapshotId]:
         return frozenset(SnapshotId(name) for name in self._names("snapshots"))
 
     def environment_path(self, environment: EnvironmentId) -> Path:
-        return self._path("environment", environment)
+        own, loan = self._path("environment", environment), self._loan(environment)
+        return self.snapshot_path(SnapshotId(loan.readlink().name)) if loan.is_symlink() and not own.exists() else own
 
     def snapshot_path(self, snapshot: SnapshotId) -> Path:
         return self._path("snapshot", snapshot)
@@ -96,11 +133,13 @@ class MemoryVolumes:
             return compare.walk(*trees)
 
     def usage(self, environment: EnvironmentId) -> Usage:
-        own = _bytes_below(self._there("environment", environment)) - self._inherited.get(environment, 0)
+        place = self._there("environment", environment)
+        own = _bytes_below(place) - self._inherited.get(environment, 0) if place.name == environment else 0
         return Usage(exclusive_bytes=max(own, 0), limit_bytes=self._limits.get(environment))
 
     def limit(self, environment: EnvironmentId, limit_bytes: int | None) -> None:
-        self._there("environment", environment)
+        if self._there("environment", environment).name != environment:
+            raise Conflict(f"the environment {environment} has no bytes of its own that could be limited")
         self._limits[environment] = limit_bytes
 
     def capacity(self) -> tuple[int, int]:
@@ -117,8 +156,11 @@ class MemoryVolumes:
             raise BadRequest(f"{noun} {name!r}: an id is 12 lower-case letters and digits")
         return self._root / f"{noun}s" / name
 
+    def _loan(self, environment: EnvironmentId) -> Path:
+        return self._root / "lent" / self._path("environment", environment).name
+
     def _there(self, noun: str, name: str) -> Path:
-        place = self._path(noun, name)
+        place = self.environment_path(EnvironmentId(name)) if noun == "environment" else self._path(noun, name)
         self._require_open()
         if not place.exists():
             raise NotFound(f"there is no {noun} {name} in the pool")
@@ -127,7 +169,7 @@ class MemoryVolumes:
     def _vacant(self, noun: str, name: str) -> Path:
         place = self._path(noun, name)
         self._require_open()
-        if place.exists():
+        if place.exists() or (noun == "environment" and self._loan(EnvironmentId(name)).is_symlink()):
             raise Conflict(f"the {noun} {name} is in the pool already")
         return place
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from wye.kinds.files.tree import Side
 from wye.kinds.sqlite.apply import Application, merged
 from wye.kinds.sqlite.changes import SqliteChanges, changes, from_json, to_json
 from wye.kinds.sqlite.database import copy
+from wye.merge.rows import Grain
 
 HOST = Host()
 FILE = "volumes/data/app.db"
@@ -39,17 +40,18 @@ class Three:
         for name in ("ours", "theirs"):
             HOST.run("test:copy", ["cp", "-a", str(self.home / "base"), str(self.home / name)])
 
-    def changes(self, base: str = "base", theirs: str = "theirs") -> SqliteChanges:
+    def changes(self, base: str = "base", theirs: str = "theirs", watched: Sequence[str] = ()) -> SqliteChanges:
         with tempfile.TemporaryDirectory(dir=self.home) as scratch:
             directories = []
             for name in (base, theirs):
                 with Side(HOST, self.home / name) as side:
                     directories.append(copy(HOST, side, FILE, Path(scratch) / name))
-            return from_json(to_json(changes(HOST, *directories)))
+            return from_json(to_json(changes(HOST, *directories, watched)))
 
     @contextmanager
     def merged(self, *arguments: Any, host: Host = HOST, busy_s: float = 5.0, **options: Any) -> Iterator[Application]:
-        found = self.changes()
+        rules = arguments[1] if len(arguments) > 1 else {}
+        found = self.changes(watched=[name for name, each in rules.items() if each.grain is Grain.TABLE])
         with merged(host, "db", self.home / "ours", FILE, found, *arguments, busy_s=busy_s, **options) as application:
             yield application
 

@@ -140,7 +140,7 @@ def test_what_cannot_be_taken_back_is_said(three: Three) -> None:
     inverse = merge(three)
     three.run("ours", "INSERT INTO t VALUES (9, 'x')")
     (left,) = undo(three, inverse)
-    assert left.startswith("db t 1: UNIQUE constraint failed")
+    assert left.startswith("db t 1: unique a: a row of the target has this already")
     assert three.query("ours", "SELECT * FROM t") == [(2, "y"), (9, "x")]
 
 

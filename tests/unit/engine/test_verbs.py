@@ -158,6 +158,23 @@ def test_an_asleep_fork_starts_nothing_until_it_is_used(world: World) -> None:
     assert len(world.runtime.plans) == started + 3, "two services and the shell"
 
 
+def test_an_asleep_fork_has_no_bytes_of_its_own_until_it_is_used(world: World) -> None:
+    world.up()
+    fork_one(world, asleep=True)
+    identity = inspect.describe(world.engine, "f").id
+    assert world.volumes.lent() == {identity}
+    taken = snapshot.snapshot(world.engine, "f", message="", actor="test")
+    fork.fork(world.engine, "f", "g", asleep=True, actor="test", report=silent)
+    discard.discard(world.engine, "f", actor="test", report=silent)
+    again = fork.fork(
+        world.engine, "production", "f", revision=taken.revision, asleep=True, actor="test", report=silent
+    )
+    assert len(world.volumes.lent()) == 2
+    sleep.wake(world.engine, "f", actor="test")
+    assert again.environments[0].id not in world.volumes.lent()
+    assert world.file("f", "data").is_dir()
+
+
 def test_many_forks_share_one_snapshot(world: World) -> None:
     world.up()
     before = len(world.volumes.snapshots())

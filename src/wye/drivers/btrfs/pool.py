@@ -3,10 +3,12 @@
     <path>/images/              another driver's
     <path>/environments/<id>/   one writable subvolume, with volumes/ and layers/
     <path>/snapshots/<id>/      a read-only subvolume
+    <path>/lent/<id>            a link to the snapshot that an environment has for its bytes until it has its own
 
 Every verb after `open` is one ioctl and the opening of two directories; no state is kept between calls, so threads
 need no lock, and a pool that was detached is noticed by the next call. A new environment is a snapshot of
-the empty one, so that it is either there whole or not at all, as a fork is.
+the empty one, so that it is either there whole or not at all, as a fork is. Each of these ioctls commits the file
+system, and all who sync anything meanwhile wait; a link costs a sync of one directory.
 """
 
 from __future__ import annotations
@@ -15,11 +17,11 @@ import errno
 import itertools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from wye.drivers.btrfs import changes, ioctls, loop, quota, storage
+from wye.drivers.btrfs import changes, ioctls, loan, loop, nested, quota, storage
 from wye.errors import BadRequest, Conflict, NotFound, Unavailable, Unsupported
 from wye.host import Host, OperationFailed
 from wye.interfaces import PathChange
@@ -28,7 +30,8 @@ from wye.model import ID, EnvironmentId, SnapshotId, Usage
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MODE = 0o711
 """Containers' processes pass through on their way to a mount's source; nobody but root may list."""
-_ENVIRONMENT, _SNAPSHOT = "environment", "snapshot"
+_ENVIRONMENT, _SNAPSHOT, _LOAN = "environment", "snapshot", "loan"
+_DIRECTORIES = {_ENVIRONMENT: "environments", _SNAPSHOT: "snapshots", _LOAN: "lent"}
 _EMPTY, _DRAFT = ".empty", ".empty.draft"
 _SWEEP_EVERY = 100
 _BUSY_TIMEOUT_S = 10.0
@@ -78,7 +81,7 @@ class Pool:
         for noun, names in ((_ENVIRONMENT, self._names(_ENVIRONMENT)), (_SNAPSHOT, [*self._names(_SNAPSHOT), _EMPTY])):
             for name in names:
                 self._delete("pool:erase", noun, name)
-        for name in ("images", "environments", "snapshots", "scratch", ".lock"):
+        for name in ("images", *_DIRECTORIES.values(), "scratch", ".lock"):
             self._host.remove_tree("pool:erase", self.path / name)
 
     @property
@@ -120,7 +123,7 @@ class Pool:
             self._copy("pool:create", empty, _ENVIRONMENT, _checked(_ENVIRONMENT, environment))
 
     def snapshot(self, environment: EnvironmentId, snapshot: SnapshotId) -> None:
-        with self._subvolume(_ENVIRONMENT, _checked(_ENVIRONMENT, environment)) as source:
+        with self._bytes(environment) as source:
             self._copy("pool:snapshot", source, _SNAPSHOT, _checked(_SNAPSHOT, snapshot))
 
     def fork(self, snapshot: SnapshotId, environment: EnvironmentId, *, limit_bytes: int | None = None) -> None:
@@ -129,20 +132,60 @@ class Pool:
         with self._subvolume(_SNAPSHOT, _checked(_SNAPSHOT, snapshot)) as source:
             self._copy("pool:fork", source, _ENVIRONMENT, _checked(_ENVIRONMENT, environment), limit_bytes)
 
+    def lend(self, snapshot: SnapshotId, environment: EnvironmentId, *, limit_bytes: int | None = None) -> None:
+        if limit_bytes is not None:
+            self._require_quota()
+        with self._subvolume(_SNAPSHOT, _checked(_SNAPSHOT, snapshot)), self._directory(_LOAN) as loans:
+            if (self.path / "environments" / _checked(_ENVIRONMENT, environment)).exists():
+                raise Conflict(f"the environment {environment} is in the pool already")
+            loan.make(self._host, loans, environment, snapshot)
+
+    def own(
+        self,
+        environment: EnvironmentId,
+        *,
+        limit_bytes: int | None = None,
+        settle: Callable[[Path], None] | None = None,
+    ) -> None:
+        own = self.path / "environments" / _checked(_ENVIRONMENT, environment)
+        with self._directory(_LOAN) as loans:
+            snapshot = loan.read(loans, environment)
+            if snapshot is None:
+                return
+            if not own.exists():
+                self.fork(snapshot, environment, limit_bytes=limit_bytes)
+            if settle is not None:
+                settle(own)
+            loan.end(self._host, loans, environment)
+
+    def lent(self) -> frozenset[EnvironmentId]:
+        return frozenset(EnvironmentId(name) for name in {*self._names(_LOAN)} - {*self._names(_ENVIRONMENT)})
+
     def delete_environment(self, environment: EnvironmentId) -> None:
         self._delete("pool:delete-environment", _ENVIRONMENT, _checked(_ENVIRONMENT, environment))
+        with self._directory(_LOAN) as loans:
+            loan.end(self._host, loans, environment)
 
     def delete_snapshot(self, snapshot: SnapshotId) -> None:
-        self._delete("pool:delete-snapshot", _SNAPSHOT, _checked(_SNAPSHOT, snapshot))
+        with self._directory(_LOAN) as loans:
+            if _checked(_SNAPSHOT, snapshot) in loan.snapshots(loans):
+                raise Conflict(f"the snapshot {snapshot} has been lent and is not deleted")
+        self._delete("pool:delete-snapshot", _SNAPSHOT, snapshot)
 
     def environments(self) -> frozenset[EnvironmentId]:
-        return frozenset(EnvironmentId(name) for name in self._names(_ENVIRONMENT))
+        return frozenset(EnvironmentId(name) for name in {*self._names(_ENVIRONMENT), *self._names(_LOAN)})
 
     def snapshots(self) -> frozenset[SnapshotId]:
         return frozenset(SnapshotId(name) for name in self._names(_SNAPSHOT))
 
     def environment_path(self, environment: EnvironmentId) -> Path:
-        return self.path / "environments" / _checked(_ENVIRONMENT, environment)
+        own = self.path / "environments" / _checked(_ENVIRONMENT, environment)
+        if own.exists():
+            return own
+        try:
+            return self.snapshot_path(loan.snapshot_of(os.readlink(self.path / "lent" / environment)))
+        except FileNotFoundError:
+            return own
 
     def snapshot_path(self, snapshot: SnapshotId) -> Path:
         return self.path / "snapshots" / _checked(_SNAPSHOT, snapshot)
@@ -166,12 +209,16 @@ class Pool:
         return found
 
     def usage(self, environment: EnvironmentId) -> Usage:
-        with self._subvolume(_ENVIRONMENT, _checked(_ENVIRONMENT, environment)) as descriptor:
+        if self._is_lent(environment):
+            return Usage(exclusive_bytes=0 if self.squota else None)
+        with self._subvolume(_ENVIRONMENT, environment) as descriptor:
             return quota.usage(self._host, descriptor)
 
     def limit(self, environment: EnvironmentId, limit_bytes: int | None) -> None:
         self._require_quota()
-        with self._subvolume(_ENVIRONMENT, _checked(_ENVIRONMENT, environment)) as descriptor:
+        if self._is_lent(environment):
+            raise Conflict(f"the environment {environment} has no bytes of its own that could be limited")
+        with self._subvolume(_ENVIRONMENT, environment) as descriptor:
             tree = ioctls.subvolume_id(self._host, "pool:identify", descriptor)
             ioctls.limit_qgroup(self._host, "pool:limit", descriptor, tree, limit_bytes)
 
@@ -198,13 +245,24 @@ class Pool:
     @contextmanager
     def _directory(self, noun: str = _ENVIRONMENT) -> Iterator[int]:
         try:
-            descriptor = os.open(self.path / f"{noun}s", _DIRECTORY)
+            descriptor = os.open(self.path / _DIRECTORIES[noun], _DIRECTORY)
         except FileNotFoundError:
             raise self._not_mounted() from None
         try:
             yield descriptor
         finally:
             os.close(descriptor)
+
+    def _is_lent(self, environment: EnvironmentId) -> bool:
+        with self._directory():
+            return self.environment_path(environment).parent.name == _DIRECTORIES[_SNAPSHOT]
+
+    @contextmanager
+    def _bytes(self, environment: EnvironmentId) -> Iterator[int]:
+        """What the environment reads: its own subvolume, or the snapshot that it was lent."""
+        noun = _SNAPSHOT if self._is_lent(environment) else _ENVIRONMENT
+        with self._subvolume(noun, self.environment_path(environment).name) as descriptor:
+            yield descriptor
 
     @contextmanager
     def _subvolume(self, noun: str, name: str) -> Iterator[int]:
@@ -249,7 +307,7 @@ class Pool:
                     if self._host.monotonic() > deadline:
                         raise Conflict(f"the {noun} {name} is in use and cannot be deleted") from error
                     if error.errno == errno.ENOTEMPTY:
-                        self._delete_nested(directory, name)
+                        nested.delete_below(self._host, directory, name)
                     else:
                         # `changes` is reading it, which takes milliseconds.
                         self._host.sleep(0.005)
@@ -258,33 +316,6 @@ class Pool:
             if next(self._deletions) % _SWEEP_EVERY == 0 and quota.mode(self._host, directory) == "squota":
                 quota.sweep(self._host, directory)
 
-    def _delete_nested(self, directory: int, name: str) -> None:
-        """Deletes the subvolumes within one: whoever owns a directory on btrfs can make one there."""
-        descriptor = os.open(name, _DIRECTORY, dir_fd=directory)
-        try:
-            top = ioctls.subvolume_id(self._host, "pool:identify", descriptor)
-        finally:
-            os.close(descriptor)
-        found = [top]
-        for parent in found:
-            refs = ioctls.search(
-                self._host,
-                "pool:list-nested",
-                directory,
-                ioctls.ROOTS_TREE,
-                (ioctls.ROOT_REF, ioctls.ROOT_REF),
-                (parent, parent),
-            )
-            found += [ref.offset for ref in refs]
-        for nested in found[1:]:
-            descriptor = ioctls.open_subvolume(self._host, "pool:open-nested", directory, nested)
-            try:
-                ioctls.make_writable(self._host, "pool:unlock-nested", descriptor)
-            finally:
-                os.close(descriptor)
-        for nested in reversed(found[1:]):
-            ioctls.destroy_by_id(self._host, "pool:delete-nested", directory, nested)
-
     def _names(self, noun: str) -> list[str]:
         with self._directory(noun) as descriptor:
             return [name for name in os.listdir(descriptor) if ID.fullmatch(name)]
@@ -292,7 +323,7 @@ class Pool:
     def _lay_out(self, top: int) -> None:
         """Makes what is missing of the layout. Each step leaves nothing that looks whole and is not."""
         os.fchmod(top, _MODE)
-        for name in ("images", "environments", "snapshots"):
+        for name in ("images", *_DIRECTORIES.values()):
             self._host.make_directory("pool:lay-out", self.path / name, mode=_MODE)
             os.chmod(name, _MODE, dir_fd=top)
         with self._directory(_SNAPSHOT) as snapshots:

@@ -11,7 +11,7 @@ The same function rehearses: on a throwaway fork of the target, or with `dry_run
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psycopg
 
@@ -19,23 +19,25 @@ from wye.errors import Unavailable
 from wye.host import Host
 from wye.kinds.postgres.additions import changed_since
 from wye.kinds.postgres.catalog import Schema, difference, digest, merge_schemas, read_schema
-from wye.kinds.postgres.changes import DatabaseChanges
+from wye.kinds.postgres.changes import DatabaseChanges, Return
 from wye.kinds.postgres.ddl import EXPAND, Statement
 from wye.kinds.postgres.locking import DEADLOCK_MS, lock_for_schema
 from wye.kinds.postgres.prepare import STRIDE
 from wye.kinds.postgres.references import check_deferred, check_references, keep_parents
 from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.replay import exists, expand, fingerprint, replay, split
+from wye.kinds.postgres.returning import Returning
 from wye.kinds.postgres.session import Connection, begin_session, fetch, literal, value
 from wye.kinds.postgres.stage import Staged, find_targets, stage
 from wye.kinds.postgres.tables import Relation, read_tables
 from wye.kinds.postgres.undo import Altered, undo_of
-from wye.kinds.postgres.violations import Settling, Violation, copy_all, explain
+from wye.kinds.postgres.violations import Violation, amend, copy_all, explain
 from wye.kinds.postgres.watch import strictest, watch
 from wye.kinds.postgres.write import verify, write
 from wye.merge.conflict import Conflict, Decisions, Favouring, Resolution, Side
 from wye.merge.refused import Refused
 from wye.merge.rows import Grain, Table
+from wye.merge.settling import Settling
 
 _SHOWN_ROWS = 20
 _VIEWS = """select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -162,7 +164,7 @@ class _Merge:
     def run(self) -> None:
         _refuse([
             refusal("irreversible", self.place, "this has no inverse in place", key=(sql,))
-            for sql in self.changes.irreversible
+            for sql in (*self.changes.irreversible, *self.changes.lost.keys())
         ])  # fmt: skip
         self._set("lock_timeout", f"{self.options.lock_timeout_s:g}s")
         self._set("deadlock_timeout", f"{DEADLOCK_MS}ms")
@@ -180,10 +182,14 @@ class _Merge:
         whole = watch(self.connection, self.place, self.changes, self.options.grain, self.decisions)
         before, after = split(ddl, ddl_first=self.changes.ddl_first)
         self._replay(before)
+        back = self._begin_return() if ddl and self.changes.back != Return() else None
         self.lap("ddl")
         tables = self._stage(columns, whole)
         self.lap("lock and merge")
         self._write(tables)
+        if back is not None:
+            self._defining(lambda: _refuse(back.columns()))
+            self._defining(back.finish)
         self._replay(after)
         self._refresh()
         self.applied.others += len(ddl) + len(self.changes.views)
@@ -243,9 +249,19 @@ class _Merge:
     def _relation(self, table: str) -> Relation | None:
         return next(iter(read_tables(self.connection, [table]).values()), None)
 
+    def _begin_return(self) -> Returning:
+        """What the merge destroyed is there again, but for rows and columns."""
+        back = Returning(self.host, self.connection, self.place, self.changes.back)
+        self._defining(lambda: _refuse(back.begin(read_schema(self.connection))))
+        self.changes = replace(self.changes, tables=(*self.changes.tables, *self.changes.back.tables))
+        return back
+
     def _replay(self, statements: list[Statement]) -> None:
+        self._defining(lambda: replay(self.host, self.connection, statements))
+
+    def _defining(self, act: Callable[[], None]) -> None:
         try:
-            replay(self.host, self.connection, statements)
+            act()
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             raise
         except psycopg.Error as error:
@@ -281,11 +297,7 @@ class _Merge:
     def _write(self, tables: list[Staged]) -> None:
         """Writes; again, after decisions about what constraints refuse. Raises Refused with all that is undecided, of
         rows and of constraints."""
-        settling = Settling(self.decisions)
-        while True:
-            found = self._attempt(tables)
-            if not found or not settling.round(found):
-                break
+        Settling(self.decisions).settle(lambda: self._attempt(tables), amend)
         _refuse(self.decisions.open)
         tables[:] = [staged for staged in tables if staged.writes]
         self._set("session_replication_role", "origin")

@@ -14,8 +14,9 @@ from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.session import Connection, fetch, names, quote
 from wye.kinds.postgres.stage import DELETE, INSERT, RECREATE, UPDATE, Staged, changed
 from wye.kinds.postgres.tables import ForeignKey, read_foreign_keys
-from wye.kinds.postgres.violations import CHOICES, Violation, key_cells, named_cells, place_of
+from wye.kinds.postgres.violations import Violation, key_cells, place_of
 from wye.merge.conflict import Conflict, Side
+from wye.merge.settling import CHOICES, named_cells
 
 _SHOWN_CHILDREN = 20
 
@@ -116,7 +117,7 @@ def _missing_parents(connection: Connection, database: str, child: Staged, key: 
         parent = (place_of(database, key.parent), key.parent_columns, row)
         columns = key.child_columns if known else ()
         found.append(
-            Violation(conflict=conflict, staged=child, entries=(n,), columns=columns, own=(place, own), about=(parent,))
+            Violation(conflict=conflict, staged=child, entry=n, columns=columns, own=(place, own), about=(parent,))
         )
     return found
 
@@ -152,7 +153,7 @@ def _left_children(connection: Connection, database: str, parent: Staged, key: F
             Violation(
                 conflict=conflict,
                 staged=parent,
-                entries=(n,),
+                entry=n,
                 columns=key.parent_columns,
                 own=(place, own),
                 about=(child,),

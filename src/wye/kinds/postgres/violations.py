@@ -1,17 +1,12 @@
-"""What a constraint refuses of a merge: conflicts that a person can settle, and what a decision makes of the writes.
+"""What PostgreSQL's constraints refuse of a merge, found row by row, and what a decision makes of the staged writes.
 
-The fork's rows were fine in the fork, and the target's in the target; only together they break a unique key, a foreign
-key or a check. "ours" leaves out of the fork's row what the constraint refuses, a value repairs it. "theirs" would
-remove or change rows of the target that the fork never saw: it is not offered, and the conflict says what to do.
-
-A row may break several constraints, and leaving one row out may break another's: so the writes are tried again after
-each round of decisions. What nobody has decided counts as "ours" meanwhile, so that the rest comes to light at once;
-what depends on something undecided is not told before that is decided.
+Why there are such conflicts and how they are decided is said in `merge.settling`; here the server is asked which rows,
+and told the decided ones again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import psycopg
@@ -22,10 +17,10 @@ from wye.kinds.postgres.session import Connection, fetch, quote
 from wye.kinds.postgres.stage import DELETE, INSERT, RECREATE, UPDATE, Staged, copy_writes, operation_of
 from wye.kinds.postgres.tables import Index
 from wye.kinds.postgres.write import delete_rows, insert_rows, update_rows
-from wye.merge.conflict import Conflict, Decisions, Json, Resolution, Side
-from wye.merge.rows import Cell, Row, Write, repaired_row, row_with_ours
-
-CHOICES = frozenset({Side.OURS, Side.VALUE})
+from wye.merge import settling
+from wye.merge.conflict import Conflict, Decisions, Resolution
+from wye.merge.rows import Cell, Row, Write
+from wye.merge.settling import CHOICES, amended
 
 _KINDS = {"23505": "unique", "23514": "check", "23502": "not-null", "23P01": "exclusion"}
 _PLAIN = """
@@ -34,55 +29,15 @@ where i.indrelid = {oid} and i.indisunique and i.indisvalid and i.indpred is nul
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Violation:
-    """`entries` of `staged` are what is refused; empty: there is no choice. `columns`: the cells that "ours" takes from
-    the target's row; empty: it takes the row. `own`: the place and key of the row; `about`: others (place, columns,
-    cells) that this hangs on."""
+class Violation(settling.Violation):
+    """`entry` of `staged` is what is refused; without `staged` there is no choice."""
 
-    conflict: Conflict
     staged: Staged | None = None
-    entries: tuple[int, ...] = ()
-    columns: tuple[str, ...] = ()
-    own: tuple[str, Row] = ("", ())
-    about: tuple[tuple[str, tuple[str, ...], Row], ...] = ()
+    entry: int = -1
 
 
 def place_of(database: str, table: str) -> str:
     return f"postgres/{database}/{table}"
-
-
-class Settling:
-    """The decisions of one merge about what is refused, round after round. Open conflicts are left with `decisions`."""
-
-    def __init__(self, decisions: Decisions) -> None:
-        self._decisions = decisions
-        self._repaired: set[str] = set()
-        """Ids whose value was taken in an earlier round, so that it is what is refused now."""
-        self._hidden: list[Conflict] = []
-        """What is not told, for it hangs on something undecided."""
-
-    def round(self, found: Collection[Violation]) -> bool:
-        """Changes the writes as was decided. Whether any changed: then try again."""
-        undecided = [*self._decisions.open, *self._hidden]
-        known = {conflict.id for conflict in self._decisions.open}
-        values: set[str] = set()
-        changed = False
-        for each in found:
-            conflict, chosen = each.conflict, None
-            if not each.entries or conflict.id in self._repaired:
-                if conflict.id not in known:
-                    again = "the value that was given is refused too: " if conflict.id in self._repaired else ""
-                    self._decisions.open.append(replace(conflict, detail=again + conflict.detail))
-            elif any(_concerns(other, each) for other in undecided):
-                self._hidden.append(conflict)
-            else:
-                chosen = self._decisions.of(conflict)
-            known.add(conflict.id)
-            if chosen is not None and chosen.side is Side.VALUE:
-                values.add(conflict.id)
-            changed |= _amend(each, chosen or Resolution(side=Side.OURS))
-        self._repaired |= values
-        return changed
 
 
 def explain(connection: Connection, database: str, tables: Sequence[Staged]) -> list[Violation]:
@@ -140,7 +95,7 @@ def _told(
         )  # fmt: skip
         other = (place, staged.changes.key, tuple(holder.get(column) for column in staged.changes.key))
         yield Violation(
-            conflict=conflict, staged=staged, entries=(n,), columns=index.columns, own=(place, key), about=(other,)
+            conflict=conflict, staged=staged, entry=n, columns=index.columns, own=(place, key), about=(other,)
         )
     if taken:
         return
@@ -154,7 +109,7 @@ def _told(
         " target's row as it is, a value ({column: cell}) repairs the fork's",
     )  # fmt: skip
     columns = (column,) if column in staged.changes.columns else ()
-    yield Violation(conflict=conflict, staged=staged, entries=(n,), columns=columns, own=(place, key))
+    yield Violation(conflict=conflict, staged=staged, entry=n, columns=columns, own=(place, key))
 
 
 def _taken(connection: Connection, staged: Staged, n: int) -> Iterator[tuple[Index, dict[str, Cell]]]:
@@ -182,40 +137,22 @@ def key_cells(staged: Staged, row: Row) -> Row:
     return tuple(row[staged.index(column)] for column in staged.changes.key) if staged.key else ()
 
 
-def named_cells(columns: Sequence[str], cells: Sequence[Cell]) -> Json:
-    """As a conflict shows them: a cell, or several by name."""
-    return cells[0] if len(cells) == 1 else dict(zip(columns, cells, strict=True))
-
-
 # ---------------------------------------------------------------- what a decision makes of the writes
 
 
-def _amend(violation: Violation, chosen: Resolution) -> bool:
+def amend(violation: Violation, chosen: Resolution) -> bool:
+    """Changes the write as was decided. Whether there was one."""
     staged = violation.staged
     if staged is None:
         return False
-    kept = []
-    changed = False
-    for n, done, write in staged.writes:
-        if n not in violation.entries:
-            kept.append((n, done, write))
-            continue
-        changed = True
-        known, refused = staged.changes.columns, violation.columns
-        if chosen.side is Side.VALUE:
-            after: Row | None = repaired_row(
-                write, known, refused, chosen.value, identity=violation.conflict.id, example=(refused or known)[0]
-            )
-        else:
-            after = row_with_ours(write, known, refused)
-            if after == write.after:  # it has the target's cells already: another row of the fork took them meanwhile
-                after = write.before
-        if after != write.before:
-            repaired = replace(write, after=after)
-            bound = staged.relation.bound | staged.relation.identity
-            kept.append((n, operation_of(staged.changes.columns, repaired, bound), repaired))
-    staged.writes[:] = kept
-    return changed
+    at = next((i for i, (n, _, _) in enumerate(staged.writes) if n == violation.entry), None)
+    if at is None:
+        return False
+    columns = staged.changes.columns
+    write = amended(violation, chosen, staged.writes[at][2], columns)
+    operation = operation_of(columns, write, staged.relation.bound | staged.relation.identity) if write else ""
+    staged.writes[at : at + 1] = [(violation.entry, operation, write)] if write else []
+    return True
 
 
 def copy_all(connection: Connection, tables: Sequence[Staged], decisions: Decisions) -> None:
@@ -248,30 +185,3 @@ def _reread(connection: Connection, staged: Staged) -> None:
     staged.writes[:] = [
         (n, done, replace(write, after=rows[n]) if n in rows else write) for n, done, write in staged.writes
     ]
-
-
-# ---------------------------------------------------------------- what hangs on what
-
-
-def _concerns(undecided: Conflict, violation: Violation) -> bool:
-    """Whether it may be gone, or another, once the undecided conflict is decided."""
-    place, key = violation.own
-    if undecided.place == place and undecided.key in ((), key):
-        at = undecided.column.split(", ") if undecided.column else []
-        return not at or not violation.columns or not set(violation.columns).isdisjoint(at)
-    return any(_is_about(undecided, place, columns, cells) for place, columns, cells in violation.about)
-
-
-def _is_about(conflict: Conflict, place: str, columns: tuple[str, ...], cells: Row) -> bool:
-    if conflict.place != place:
-        return False
-    if not conflict.key:
-        return True
-    if not cells:
-        return False
-    for side in (conflict.base, conflict.ours, conflict.theirs):
-        if isinstance(side, dict) and tuple(side.get(column) for column in columns) == cells:
-            return True
-        if not isinstance(side, dict) and columns == (conflict.column,) and (side,) == cells:
-            return True
-    return conflict.key == cells

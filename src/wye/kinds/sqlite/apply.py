@@ -16,9 +16,9 @@ written since is not in it, and stays.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
@@ -29,12 +29,14 @@ from wye.kinds.sqlite.changes import SqliteChanges, TableChanges, content, encod
 from wye.kinds.sqlite.changes import sequences as read_sequences
 from wye.kinds.sqlite.database import opened, quoted, translated
 from wye.kinds.sqlite.record import Record
-from wye.kinds.sqlite.schema import ObjectChange, Shape, read_objects, read_shape
-from wye.kinds.sqlite.write import Refused as NotWritten
+from wye.kinds.sqlite.references import References
+from wye.kinds.sqlite.schema import ObjectChange, read_objects, read_shape
+from wye.kinds.sqlite.staged import Staged, Violation, amend
 from wye.kinds.sqlite.write import Writer
 from wye.merge.conflict import BOTH, NONE, Conflict, Decisions, Favouring, Json, Resolution, Side
 from wye.merge.refused import Refused
-from wye.merge.rows import Grain, MergedRows, Row, Table, Triple, Write, merge_keyed, merge_multiset
+from wye.merge.rows import Grain, MergedRows, Row, Table, Triple, merge_keyed, merge_multiset
+from wye.merge.settling import Found, Settling
 
 _DROPS, _TABLES, _REST = range(3)
 """The steps of `ObjectChange`: a unique index, say, may hold only after the rows were written."""
@@ -116,7 +118,10 @@ def take_back(
     what others have written since. Harmless if it was not committed. Raises DatabaseBusy, DatabaseFailed."""
     back = merged(host, place, root, path, inverse, _KeepOurs(), rules, busy_s=_BACK_BUSY_S, is_back=True)
     with back as application:
-        left = [f"{each.place} {', '.join(map(str, each.key))}: {each.detail}" for each in application.conflicts]
+        left = [
+            f"{each.place} {', '.join(map(str, each.key))}: {each.kind} {each.column}: {each.detail}"
+            for each in application.conflicts
+        ]
         application.conflicts = []
         application.commit()
     return left
@@ -127,6 +132,19 @@ class _KeepOurs(Decisions):
 
     def of(self, conflict: Conflict) -> Resolution | None:
         return Resolution(side=Side.OURS) if Side.OURS in conflict.choices else super().of(conflict)
+
+
+class _LeftOut(Settling):
+    """What is refused of a merge's way back is left out, and told."""
+
+    def __init__(self, told: list[Conflict]) -> None:
+        super().__init__(Decisions())
+        self._told = told
+
+    def round(self, found: Iterable[Found]) -> list[tuple[Found, Resolution]]:
+        refused = list(found)
+        self._told += [each.conflict for each in refused]
+        return [(each, Resolution(side=Side.OURS)) for each in refused]
 
 
 class _Refusing(Exception):
@@ -168,9 +186,9 @@ class _Merge:
                 self.record.keep_columns(change.name, change.lost_columns)
         self._define(wanted, _DROPS)
         self._define(wanted, _TABLES)
-        for table in found.tables:
-            if whole.get(table.table) is not Side.OURS:
-                self._rows(table, whole.get(table.table))
+        sides = [(table, whole.get(table.table)) for table in found.tables]
+        staged = [self._stage(table, side) for table, side in sides if side is not Side.OURS]
+        self._write([each for each in staged if each is not None and each.writes])
         self._define(wanted, _REST)
         self._verify(wanted)
         self._sequences(found.sequences)
@@ -245,14 +263,15 @@ class _Merge:
     def _rules(self, table: str) -> Rules:
         return self.rules.get(table.lower(), Rules())
 
-    def _rows(self, found: TableChanges, side: Side | None) -> None:
+    def _stage(self, found: TableChanges, side: Side | None) -> Staged | None:
+        """What to write, decided on the target's rows as they are now; None if its table cannot take it."""
         shape = read_shape(self.connection, "main", found.table)
         missing = set(found.columns) - set(shape.columns)
         if missing or shape.key != found.key:
             detail = f"the target's table lacks {', '.join(sorted(missing))}" if missing else "its primary key differs"
             if all(conflict.key != (found.table,) for conflict in self.refused):
                 self._refuse("schema", found.table, detail)
-            return
+            return None
         rules = self._rules(found.table)
         decisions = self.decisions if side is None else Favouring(self.decisions, side)
         table = Table(
@@ -266,67 +285,35 @@ class _Merge:
         triples = [
             Triple(base=before, ours=writer.read(after or before or ()), theirs=after) for before, after in found.keyed
         ]
-        merged = merge_keyed(table, triples, decisions)
-        loose = self._merge_loose(table, writer, found.loose, decisions)
-        keyed, unkeyed = list(merged.writes), list(loose.writes)
-        repaired: set[str] = set()
-        hidden: list[Conflict] = []
-        while refused := self._attempt(table, shape, keyed, unkeyed):
-            if not self._settle(table, refused, (keyed, unkeyed), repaired, hidden):
-                break
-        self.written += len(keyed) + len(unkeyed)
+        keyed = merge_keyed(table, triples, decisions).writes
+        loose = self._merge_loose(table, writer, found.loose, decisions).writes
+        numbers = frozenset(range(len(keyed), len(keyed) + len(loose)))
+        return Staged(table=table, shape=shape, writes=dict(enumerate([*keyed, *loose])), loose=numbers)
 
-    def _attempt(self, table: Table, shape: Shape, keyed: list[Write], loose: list[Write]) -> list[NotWritten]:
+    def _write(self, tables: list[Staged]) -> None:
+        """Writes; again, after decisions about what constraints refuse."""
+        settling = _LeftOut(self.refused) if self.is_back else Settling(self.decisions)
+        settling.settle(lambda: self._attempt(tables), amend)
+        self.written = sum(len(staged.writes) for staged in tables)
+
+    def _attempt(self, tables: list[Staged]) -> list[Violation]:
         """Writes all, or nothing and says why."""
+        refused: list[Violation] = []
         self.connection.execute("SAVEPOINT attempt")
-        refused: list[NotWritten] = []
         try:
-            with self.record.watching(table, shape, keyed, loose):
-                refused = Writer(self.connection, self.cells, table, shape).carry_out(keyed, loose)
+            with ExitStack() as watched:
+                for staged in tables:
+                    watched.enter_context(self.record.watching(staged))
+                references = References(self.connection, self.cells, self.place, tables)
+                for staged in tables:
+                    refused += Writer(self.connection, self.cells, staged.table, staged.shape).carry_out(staged)
+                refused = refused or references.violations()
                 if refused:
                     raise _Refusing
         except _Refusing:
             self.connection.execute("ROLLBACK TO attempt")
         self.connection.execute("RELEASE attempt")
         return refused
-
-    def _settle(
-        self,
-        table: Table,
-        refused: list[NotWritten],
-        writes: tuple[list[Write], ...],
-        repaired: set[str],
-        hidden: list[Conflict],
-    ) -> bool:
-        """Changes the writes as was decided; "ours" stands for undecided, so that the rest comes to light. `repaired`:
-        ids whose value is what is refused now; `hidden`: what is not told, for it hangs on something undecided. Whether
-        that changed any."""
-        changed = False
-        undecided = {each.key for each in (*self.decisions.open, *hidden) if each.place == table.place}
-        values: set[str] = set()
-        for each in refused:
-            conflict, chosen = each.conflict, None
-            if not conflict.choices or self.is_back:
-                self.refused.append(conflict)
-            elif conflict.id in repaired:
-                again = f"the value that was given is refused too: {conflict.detail}"
-                self.decisions.open.append(replace(conflict, detail=again))
-            elif isinstance(conflict.ours, dict) and tuple(conflict.ours[name] for name in table.key) in undecided - {
-                ()
-            }:
-                hidden.append(conflict)
-            else:
-                chosen = self.decisions.of(conflict)
-            if chosen is not None and chosen.side is Side.VALUE:
-                values.add(conflict.id)
-            instead = each.decided(table, chosen or Resolution(side=Side.OURS))
-            for some in writes:
-                at = next((i for i, write in enumerate(some) if write is each.write), None)
-                if at is not None:
-                    some[at : at + 1] = [] if instead is None else [instead]
-                    changed = True
-        repaired |= values
-        return changed
 
     def _merge_loose(
         self, table: Table, writer: Writer, rows: tuple[tuple[Row, int, int], ...], decisions: Decisions

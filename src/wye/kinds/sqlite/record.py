@@ -18,8 +18,9 @@ from wye.kinds.sqlite.cells import Cells
 from wye.kinds.sqlite.changes import PRAGMAS, SqliteChanges, TableChanges, content, pragma, sequences, telling
 from wye.kinds.sqlite.database import quoted
 from wye.kinds.sqlite.schema import ObjectChange, Shape, changed_objects, read_objects, read_shape
+from wye.kinds.sqlite.staged import Staged
 from wye.kinds.sqlite.write import Writer
-from wye.merge.rows import Cell, Row, Table, Write
+from wye.merge.rows import Cell, Row, Table
 
 
 class Record:
@@ -71,8 +72,11 @@ class Record:
         )
 
     @contextmanager
-    def watching(self, table: Table, shape: Shape, keyed: Sequence[Write], loose: Sequence[Write]) -> Iterator[None]:
-        """While these are written. Columns that the merge itself has added go away again, with what is in them."""
+    def watching(self, staged: Staged) -> Iterator[None]:
+        """While it is written. Columns that the merge itself has added go away again, with what is in them."""
+        table, shape = staged.table, staged.shape
+        keyed = [write for number, write in staged.writes.items() if number not in staged.loose]
+        loose = [write for number, write in staged.writes.items() if number in staged.loose]
         had = self._columns.get(shape.name, frozenset())
         keyed_columns = tuple(column for column in shape.columns if column in had)
         if not had or not set(shape.key) <= had:

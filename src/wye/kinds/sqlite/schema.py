@@ -63,6 +63,8 @@ class Shape:
     has_rowid: bool
     unique: frozenset[str]
     """Columns of the key and of unique indexes; with an index on an expression, all."""
+    indexes: tuple[tuple[tuple[str, str], ...], ...] = ()
+    """Of each unique index over columns and all rows, the key's among them: (column, collation)."""
 
 
 def read_objects(connection: apsw.Connection, schema: str) -> dict[Name, str]:
@@ -87,19 +89,27 @@ def read_shape(connection: apsw.Connection, schema: str, table: str) -> Shape:
     listed = connection.execute("SELECT schema, name, wr FROM pragma_table_list(?)", (table,)).fetchall()
     without_rowid = any(owner == schema and wr for owner, _, wr in listed)
     unique = {str(column[1]) for column in key}
-    for index in connection.execute(f"PRAGMA {quoted(schema)}.index_list({quoted(table)})").fetchall():
-        if index[2]:
-            parts: list[Any] = connection.execute(
-                f"PRAGMA {quoted(schema)}.index_xinfo({quoted(str(index[1]))})"
-            ).fetchall()
-            for part in parts:
-                unique |= {str(part[2])} if part[1] >= 0 else {str(c[1]) for c in stored} if part[1] == -2 else set()
+    indexes = []
+    for _, index, is_unique, _, is_partial in connection.execute(
+        f"PRAGMA {quoted(schema)}.index_list({quoted(table)})"
+    ).fetchall():
+        if not is_unique:
+            continue
+        parts: list[Any] = connection.execute(f"PRAGMA {quoted(schema)}.index_xinfo({quoted(str(index))})").fetchall()
+        for part in parts:
+            unique |= {str(part[2])} if part[1] >= 0 else {str(c[1]) for c in stored} if part[1] == -2 else set()
+        keyed = [part for part in parts if part[5]]
+        if not is_partial and all(part[1] >= 0 for part in keyed):
+            indexes.append(tuple((str(part[2]), str(part[4])) for part in keyed))
+    if len(key) == 1 and not any(len(index) == 1 and index[0][0] == key[0][1] for index in indexes):
+        indexes.append(((str(key[0][1]), "BINARY"),))  # the rowid by another name has no index
     return Shape(
         name=table,
         columns=tuple(str(column[1]) for column in stored),
         key=tuple(str(column[1]) for column in key),
         has_rowid=not without_rowid,
         unique=frozenset(unique),
+        indexes=tuple(indexes),
     )
 
 

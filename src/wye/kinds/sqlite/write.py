@@ -2,55 +2,35 @@
 
 Rows are found by key, or by their whole content where they have none; never by rowid, which means nothing in another
 database. All deletions come first, then updates, then insertions, and an update that touches a unique column is a
-deletion and an insertion, so rows can exchange unique values. A statement that a constraint rejects becomes a conflict,
-whatever the schema's own ON CONFLICT clause says, and the others go on, so that the list is complete.
-
-Such a conflict can be settled: "ours" leaves of the fork's row out what the constraint rejects, a value repairs it.
-"theirs" would lose the target's row, so it is not offered.
+deletion and an insertion, so rows can exchange unique values. A statement that a constraint rejects becomes a violation
+(`merge.settling`), one for each unique index that it runs into, whatever the schema's own ON CONFLICT clause says; the
+others go on, so that the list is complete.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import apsw
 
 from wye.kinds.sqlite.cells import Cells, Value
 from wye.kinds.sqlite.database import quoted
 from wye.kinds.sqlite.schema import Shape
-from wye.merge.conflict import NONE, Conflict, Resolution, Side
-from wye.merge.rows import Cell, Row, Table, Write, repaired_row, row_with_ours
+from wye.kinds.sqlite.staged import Staged, Violation
+from wye.merge.conflict import NONE, Conflict
+from wye.merge.rows import Cell, Row, Table, Write
+from wye.merge.settling import CHOICES
 
-_NAMED = re.compile(r"(?:UNIQUE|NOT NULL) constraint failed: (.+)")
+_FAILED = re.compile(r"(?:UNIQUE|NOT NULL|CHECK) constraint failed: (.+)", re.DOTALL)
+_KINDS = {
+    apsw.SQLITE_CONSTRAINT_UNIQUE: "unique",
+    apsw.SQLITE_CONSTRAINT_PRIMARYKEY: "unique",
+    apsw.SQLITE_CONSTRAINT_ROWID: "unique",
+    apsw.SQLITE_CONSTRAINT_CHECK: "check",
+    apsw.SQLITE_CONSTRAINT_NOTNULL: "not-null",
+}
 _ROWIDS = ("rowid", "_rowid_", "oid")
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A write that could not be made. `columns`: what "ours" takes from the target's row; none: all of it."""
-
-    conflict: Conflict
-    write: Write
-    columns: tuple[str, ...]
-
-    def decided(self, table: Table, chosen: Resolution) -> Write | None:
-        """What to write instead. Raises BadRequest for a value that does not fit."""
-        before, after = self.write.before, self.write.after
-        if chosen.side is Side.OURS:
-            kept = row_with_ours(self.write, table.columns, self.columns)
-            # If it has the target's cells already, another row of the fork took them meanwhile: then all of it stays.
-            return None if kept in (before, after) else Write(before=before, after=kept)
-        repaired = repaired_row(
-            self.write,
-            table.columns,
-            self.columns,
-            chosen.value,
-            identity=self.conflict.id,
-            example=table.columns[-1],
-        )
-        return None if repaired == before else Write(before=before, after=repaired)
 
 
 class Writer:
@@ -64,7 +44,6 @@ class Writer:
         self._name = f"main.{quoted(shape.name)}"
         taken = {column.lower() for column in shape.columns}
         self._rowid = next((name for name in _ROWIDS if shape.has_rowid and name not in taken), "")
-        self._refused: list[Refused] = []
 
     def read(self, row: Row) -> Row | None:
         """The target's row with the key of `row`."""
@@ -79,58 +58,64 @@ class Writer:
         ((count,),) = self._connection.execute(f"SELECT count(*) FROM {self._name} WHERE {where}", values).fetchall()
         return int(str(count))
 
-    def carry_out(self, keyed: Sequence[Write], loose: Sequence[Write]) -> list[Refused]:
-        """Writes them all, and says which could not be written."""
-        insertions: list[tuple[Write, tuple[str, ...], Row]] = []
-        updates: list[Write] = []
-        for write in keyed:
+    def carry_out(self, staged: Staged) -> list[Violation]:
+        """Writes all of it, and says what could not be written."""
+        refused: list[Violation] = []
+        insertions: list[tuple[int, tuple[str, ...], Row]] = []
+        back: list[tuple[int, tuple[str, ...], Row]] = []
+        updates: list[int] = []
+        for number, write in staged.writes.items():
             if write.before is None and write.after is not None:
-                insertions.append((write, self._table.columns, write.after))
+                insertions.append((number, self._table.columns, write.after))
+            elif write.before is not None and number in staged.loose:
+                refused += self._delete_one(staged, number, write.before)
             elif write.before is not None and write.after is None:
-                self._delete(write, write.before)
+                refused += self._delete(staged, number, write.before)
             elif write.before is not None and write.after is not None:
                 if self._changed(write) & self._shape.unique:
-                    insertions.append(self._taken_out(write, write.before, write.after))
+                    columns, row = self._full(write.before, write.after)
+                    refused += self._delete(staged, number, write.before)
+                    back.append((number, columns, row))
                 else:
-                    updates.append(write)
-        for write in loose:
-            if write.before is not None:
-                self._delete_one(write, write.before)
-        for write in updates:
-            self._update(write)
-        insertions += [(write, self._table.columns, write.after) for write in loose if write.after is not None]
-        for write, columns, cells in insertions:
-            self._insert(write, columns, cells)
-        return self._refused
+                    updates.append(number)
+        for number in updates:
+            refused += self._update(staged, number, staged.writes[number])
+        # What comes back has its rowid already, which no new row may be given meanwhile.
+        for number, columns, row in (*back, *insertions):
+            refused += self._insert(staged, number, (columns, row))
+        return refused
 
     def _changed(self, write: Write) -> set[str]:
         before, after = write.before or (), write.after or ()
         return {c for c, a, b in zip(self._table.columns, before, after, strict=True) if a != b}
 
-    def _taken_out(self, write: Write, before: Row, after: Row) -> tuple[Write, tuple[str, ...], Row]:
-        """Deletes a row that is to come back changed, and keeps its rowid and the columns that only the target has."""
+    def _full(self, before: Row, after: Row) -> tuple[tuple[str, ...], Row]:
+        """A row that is to come back changed, with its rowid and the columns that only the target has."""
         columns = (*([self._rowid] if self._rowid else []), *self._shape.columns)
         where, values = self._key(before)
         select = self._cells.selected(columns)
         ((*found,),) = self._connection.execute(f"SELECT {select} FROM {self._name} WHERE {where}", values).fetchall()
         full = dict(zip(columns, self._cells.row(found), strict=True))
         full.update(zip(self._table.columns, after, strict=True))
-        self._delete(write, before)
-        return write, columns, tuple(full[column] for column in columns)
+        return columns, tuple(full[column] for column in columns)
 
-    def _delete(self, write: Write, row: Row) -> None:
+    def _delete(self, staged: Staged, number: int, row: Row) -> list[Violation]:
         where, values = self._key(row)
-        self._execute(write, f"DELETE FROM {self._name} WHERE {where}", values)
+        return self._execute(staged, number, f"DELETE FROM {self._name} WHERE {where}", values)
 
-    def _delete_one(self, write: Write, row: Row) -> None:
+    def _delete_one(self, staged: Staged, number: int, row: Row) -> list[Violation]:
         where, values = self._content(row)
         if not self._rowid:
-            self._note(write, "its columns hide the rowid, so one of several equal rows cannot be deleted")
-            return
+            detail = "its columns hide the rowid, so one of several equal rows cannot be deleted"
+            conflict = Conflict(
+                kind="constraint", place=self._table.place, key=row, theirs=staged.named(row), choices=NONE,
+                detail=detail,
+            )  # fmt: skip
+            return [Violation(conflict=conflict, staged=staged, entry=number, own=(self._table.place, row))]
         one = f"SELECT {self._rowid} FROM {self._name} WHERE {where} LIMIT 1"
-        self._execute(write, f"DELETE FROM {self._name} WHERE {self._rowid} IN ({one})", values)
+        return self._execute(staged, number, f"DELETE FROM {self._name} WHERE {self._rowid} IN ({one})", values)
 
-    def _update(self, write: Write) -> None:
+    def _update(self, staged: Staged, number: int, write: Write) -> list[Violation]:
         before, after = write.before or (), write.after or ()
         changed = self._changed(write)
         pairs = [(c, cell) for c, cell in zip(self._table.columns, after, strict=True) if c in changed]
@@ -141,59 +126,74 @@ class Writer:
             values.append(value)
         where, found = self._key(before)
         statement = f"UPDATE OR ABORT {self._name} SET {', '.join(assignments)} WHERE {where}"
-        self._execute(write, statement, [*values, *found])
+        return self._execute(staged, number, statement, [*values, *found])
 
-    def _insert(self, write: Write, columns: Sequence[str], cells: Row) -> None:
+    def _insert(self, staged: Staged, number: int, given: tuple[tuple[str, ...], Row]) -> list[Violation]:
+        columns, cells = given
         bound = [self._cells.bound(cell) for cell in cells]
         names = ", ".join(column if column == self._rowid else quoted(column) for column in columns)
         statement = f"INSERT OR ABORT INTO {self._name} ({names}) VALUES ({', '.join(sql for sql, _ in bound)})"
-        self._execute(write, statement, [value for _, value in bound])
+        return self._execute(staged, number, statement, [value for _, value in bound])
 
-    def _execute(self, write: Write, statement: str, values: Sequence[Value]) -> None:
+    def _execute(self, staged: Staged, number: int, statement: str, values: Sequence[Value]) -> list[Violation]:
         try:
             self._connection.execute(statement, values)
         except (apsw.ConstraintError, apsw.MismatchError) as error:
-            self._note(write, str(error), rejected=True)
+            return list(self._told(staged, number, error))
+        return []
 
-    def _note(self, write: Write, detail: str, *, rejected: bool = False) -> None:
+    def _told(self, staged: Staged, number: int, error: apsw.Error) -> Iterator[Violation]:
+        """A violation for each unique index that the target's rows are in, or else the one that SQLite names."""
+        write, place = staged.writes[number], self._table.place
         row = write.after or write.before or ()
-        key: tuple[Cell, ...] = tuple(row[self._table.columns.index(column)] for column in self._table.key) or row
-        columns = self._rejected(detail) if rejected else ()
-        advice = (
-            "; ours leaves that of the fork's row out, a value repairs it; theirs would lose the target's row: change"
-            " that there"
-        )
+        kind, theirs = _KINDS.get(getattr(error, "extendedresult", 0), "constraint"), staged.named(row)
+        own = staged.own(number, row)
+        taken = list(self._taken(row)) if kind == "unique" else []
+        for columns, holder in taken:
+            conflict = Conflict(
+                kind=kind, place=place, key=own, column=", ".join(columns), ours=holder, theirs=theirs,
+                choices=CHOICES,
+                detail="a row of the target has this already; ours leaves the fork's out, a value gives it another"
+                f" {', '.join(columns)}; theirs would lose the target's row: change that there",
+            )  # fmt: skip
+            key = self._table.key
+            other = (place, key, tuple(holder.get(column) for column in key)) if key else (place, columns, ())
+            yield Violation(
+                conflict=conflict, staged=staged, entry=number, columns=columns, own=(place, own), about=(other,)
+            )
+        if taken:
+            return
+        named = found[1] if (found := _FAILED.fullmatch(str(error))) else ""
+        columns = self._columns(named) if kind != "check" else ()
         conflict = Conflict(
-            kind="constraint",
-            place=self._table.place,
-            key=key,
-            column=", ".join(columns),
-            ours=self._holder(columns, row) if columns else None,
-            theirs=dict(zip(self._table.columns, row, strict=True)),
-            choices=frozenset({Side.OURS, Side.VALUE} if write.after is not None else {Side.OURS})
-            if rejected
-            else NONE,
-            detail=detail + (advice if rejected else ""),
-        )
-        self._refused.append(Refused(conflict, write, columns))
+            kind=kind, place=place, key=own, column=", ".join(columns) or named,
+            ours=None if write.before is None else staged.named(write.before), theirs=theirs, choices=CHOICES,
+            detail=f"{error}; ours leaves the target's as it is, a value ({{column: cell}}) repairs the fork's row",
+        )  # fmt: skip
+        yield Violation(conflict=conflict, staged=staged, entry=number, columns=columns, own=(place, own))
 
-    def _rejected(self, message: str) -> tuple[str, ...]:
-        """Columns that the message names, if these are what it names."""
-        found = _NAMED.fullmatch(message)
-        if found is None:
-            return ()
-        columns = tuple(part.removeprefix(f"{self._shape.name}.") for part in found[1].split(", "))
+    def _columns(self, named: str) -> tuple[str, ...]:
+        """Columns that SQLite names, if these are what it names."""
+        columns = tuple(part.removeprefix(f"{self._shape.name}.") for part in named.split(", "))
         return columns if set(columns) <= set(self._table.columns) else ()
 
-    def _holder(self, columns: tuple[str, ...], row: Row) -> dict[str, Cell] | None:
-        """The target's row that has the same in these columns."""
+    def _taken(self, row: Row) -> Iterator[tuple[tuple[str, ...], dict[str, Cell]]]:
+        """Columns of unique indexes under which the target has an equal row already, and that row."""
         cells = dict(zip(self._table.columns, row, strict=True))
-        bound = [self._cells.bound(cells[column]) for column in columns]
-        where = " AND ".join(f"{quoted(column)} = {sql}" for column, (sql, _) in zip(columns, bound, strict=True))
         select = self._cells.selected(self._table.columns)
-        statement = f"SELECT {select} FROM {self._name} WHERE {where} LIMIT 1"
-        found = self._connection.execute(statement, [value for _, value in bound]).fetchall()
-        return dict(zip(self._table.columns, self._cells.row(found[0]), strict=True)) if found else None
+        for index in self._shape.indexes:
+            columns = tuple(column for column, _ in index)
+            if not set(columns) <= set(cells) or any(cells[column] is None for column in columns):
+                continue
+            bound = [self._cells.bound(cells[column]) for column in columns]
+            where = " AND ".join(
+                f"{quoted(column)} = {sql} COLLATE {quoted(collation)}"
+                for (column, collation), (sql, _) in zip(index, bound, strict=True)
+            )
+            statement = f"SELECT {select} FROM {self._name} WHERE {where} LIMIT 1"
+            found = self._connection.execute(statement, [value for _, value in bound]).fetchall()
+            if found:
+                yield columns, dict(zip(self._table.columns, self._cells.row(found[0]), strict=True))
 
     def _key(self, row: Row) -> tuple[str, list[Value]]:
         cells = dict(zip(self._table.columns, row, strict=True))
