@@ -15,6 +15,7 @@ def inventory(running: RunningDaemon) -> dict[str, int | list[str]]:
     pool = running.root / "pool"
     return {
         "environments": len(list((pool / "environments").iterdir())),
+        "loans": len(list((pool / "lent").iterdir())),
         "snapshots": len([path for path in (pool / "snapshots").iterdir() if not path.name.startswith(".")]),
         "containers": _count(running.run / "containers" / "containers") + _count(running.run / "containers" / "crun"),
         "container processes": len(_processes(str(running.run / "containers"))),

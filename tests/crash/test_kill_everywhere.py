@@ -161,17 +161,23 @@ def discard_if_there(client: Client, name: str) -> None:
         client.discard(name, confirm_production=True)
 
 
+def forked(client: Client) -> None:
+    assert client.exec("production", ["true"], service="box").exit_code == 0
+    if "f" in {environment.name for environment in client.environments()}:
+        assert client.exec("f", ["true"], service="box").exit_code == 0, "a fork that is there works"
+    discard_if_there(client, "f")
+
+
 def test_fork(stage: Stage) -> None:
-    def prepare() -> None:
-        stage.up()
+    sweep(stage, stage.up, lambda client: client.fork("production", "f"), forked)
 
-    def afterwards(client: Client) -> None:
-        assert client.exec("production", ["true"], service="box").exit_code == 0
-        if "f" in {environment.name for environment in client.environments()}:
-            assert client.exec("f", ["true"], service="box").exit_code == 0, "a fork that is there works"
-        discard_if_there(client, "f")
 
-    sweep(stage, prepare, lambda client: client.fork("production", "f"), afterwards)
+def test_fork_asleep_and_wake(stage: Stage) -> None:
+    def verb(client: Client) -> None:
+        client.fork("production", "f", asleep=True)
+        client.wake("f")
+
+    sweep(stage, stage.up, verb, forked)
 
 
 def test_discard(stage: Stage) -> None:
