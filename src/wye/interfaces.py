@@ -781,10 +781,18 @@ class ServerKind(Kind, Protocol):
         ...
 
     def read(
-        self, base: Endpoint, theirs: Endpoint, freeze: Callable[[], list[PathChange]], *, place: str, settings: Terms
+        self,
+        base: Endpoint,
+        theirs: Endpoint,
+        freeze: Callable[[], list[PathChange]],
+        *,
+        place: str,
+        settings: Terms,
+        descends: bool = True,
     ) -> Changes:
         """What `theirs` changed since `base`. `base` is a throwaway; `theirs` may be in use. `freeze` takes a snapshot
-        of theirs now and says what differs from the base's, with paths relative to the volume."""
+        of theirs now and says what differs from the base's, with paths relative to the volume. `descends`: theirs began
+        with the base's bytes; otherwise both came of something older."""
         ...
 
     def unknown_tables(self, server: Endpoint, settings: Terms) -> frozenset[str]:

@@ -178,7 +178,9 @@ def _read_store(
     freeze = _freezer(engine, stack, base, environment, store, None if descends else began)
     settings = terms(rules or theirs.spec)
     try:
-        changes = store.kind.read(began.endpoint, other, freeze, place=store.place, settings=settings)
+        changes = store.kind.read(
+            began.endpoint, other, freeze, place=store.place, settings=settings, descends=descends
+        )
     except Refused as error:
         return StoreChanges(store, None, tuple(error.conflicts))
     unknown = store.kind.unknown_tables(other, settings) if rules is not None else frozenset()

@@ -143,7 +143,14 @@ class PostgresKind(PostgresVolume):
             time.sleep(_LOOK_EVERY_S)
 
     def read(
-        self, base: Endpoint, theirs: Endpoint, freeze: Callable[[], list[PathChange]], *, place: str, settings: Terms
+        self,
+        base: Endpoint,
+        theirs: Endpoint,
+        freeze: Callable[[], list[PathChange]],
+        *,
+        place: str,
+        settings: Terms,
+        descends: bool = True,
     ) -> Changes:
         data = find_data(self._host, theirs.root)
         if data is None:
@@ -156,6 +163,7 @@ class PostgresKind(PostgresVolume):
                 lambda: [each for each in freeze() if not self._is_as_it_was(base, theirs, data, each.path)],
                 data=data,
                 watched=_is_watched(settings.settings),
+                descends=descends,
             )
         except psycopg.Error as error:
             raise Unavailable(f"{place} could not be read: {str(error).strip()}") from error

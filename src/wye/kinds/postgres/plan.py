@@ -44,6 +44,7 @@ from wye.kinds.postgres.replay import expand, fingerprint, replay, split
 from wye.kinds.postgres.rows import Source, count_equal, differing_rows, pair
 from wye.kinds.postgres.session import LOG_SCHEMA, Connection, fetch
 from wye.kinds.postgres.tables import Relation, read_tables, table_names
+from wye.kinds.postgres.unshown import unshown
 from wye.merge.conflict import Conflict
 from wye.merge.refused import Refused
 from wye.merge.rows import Row
@@ -70,6 +71,7 @@ class _Side:
     base: Connection
     fork: Connection
     blocks: ChangedBlocks
+    descends: bool
 
     def both(self, read: Callable[[Connection], T]) -> tuple[T, T]:
         """What it answers for the base and for the fork, asked at the same time."""
@@ -90,6 +92,7 @@ def read_changes(
     *,
     databases: Collection[str] | None = None,
     watched: Callable[[str], bool] | None = None,
+    descends: bool = True,
 ) -> list[DatabaseChanges]:
     """The changes of every database that has any.
 
@@ -97,7 +100,7 @@ def read_changes(
     server, running and in use. `freeze` takes a snapshot of the fork when it is called and returns what differs from
     the base's; `data` is the data directory's path in these changes. `databases`: only these. `watched`: says of
     tables (quoted names) whether their whole content is to be fingerprinted, for a policy that allows only one side to
-    change them.
+    change them. `descends`: the fork began with the base's bytes, so that a transaction's number means one transaction.
 
     Raises Refused for what cannot be merged, Unavailable if a table of the fork stays locked.
     """
@@ -125,7 +128,7 @@ def read_changes(
             host.at("postgres:diff:database")
             with contextlib.ExitStack() as own:
                 before = bases.get(name) or own.enter_context(opened(base, name))
-                side = _Side(host, executor, name, before, views[name], blocks)
+                side = _Side(host, executor, name, before, views[name], blocks, descends)
                 changes, refusals = _read_database(side, watched or _nobody)
             refused += refusals
             if changes:
@@ -203,12 +206,14 @@ def _read_schemas(side: _Side, catalogs: Mapping[str, int]) -> tuple[Schema, Sch
     as `changed_catalogs` has them."""
     logged = {name: block for name, block in catalogs.items() if name in CATALOGS}
     before, after = side.both(lambda connection: read_versions(connection, logged))
-    if before == after:
+    if side.descends and before == after:
         return {}, {}, [], []
     base, theirs = side.both(read_schema)
     # A base of later than the fork's making has the beginning of the same log.
-    statements, opaque = read_statements(side.fork, side.database, since=last_statement(side.base))
-    return base, theirs, statements, opaque
+    statements, refused = read_statements(side.fork, side.database, since=last_statement(side.base))
+    if base == theirs:
+        refused += unshown(side.place, side.base, side.fork, logged, [statement.sql for statement in statements])
+    return base, theirs, statements, refused
 
 
 def _give_schema(side: _Side, statements: list[Statement], theirs: Schema) -> tuple[bool, list[Conflict]]:

@@ -123,7 +123,14 @@ class RedisKind(RedisVolume):
         self.await_ready(server, _READY_S)
 
     def read(
-        self, base: Endpoint, theirs: Endpoint, freeze: Callable[[], list[PathChange]], *, place: str, settings: Terms
+        self,
+        base: Endpoint,
+        theirs: Endpoint,
+        freeze: Callable[[], list[PathChange]],
+        *,
+        place: str,
+        settings: Terms,
+        descends: bool = True,
     ) -> Changes:
         before, after = self._client(base), self._client(theirs)
         for client in (before, after):
