@@ -20,7 +20,6 @@ SETUP = [
     "create table plain (id int primary key, v text)",
     "insert into plain select n, 'v' || n from generate_series(1, 500) n",
     "create role worker",
-    "create role chief superuser",
     "select lo_create(4711)",
 ]
 
@@ -68,40 +67,13 @@ def test_a_fork_that_changed_nothing(rig: Any, fork: Any) -> None:
         ("alter event trigger _wye_end disable", "alter event trigger _wye_end enable", "event-triggers"),
         ("select lo_put(4711, 0, 'x')", "select lo_unlink(4711), lo_create(4711)", "large-objects"),
         ("select lo_create(5)", "select lo_unlink(5)", "large-objects"),
-        (
-            "alter event trigger _wye_end owner to chief",
-            "alter event trigger _wye_end owner to postgres",
-            "event-triggers",
-        ),
-        ("grant select on large object 4711 to worker", "", "large-objects"),
-        ("alter large object 4711 owner to worker", "alter large object 4711 owner to postgres", "large-objects"),
-        ("comment on large object 4711 is 'x'", "comment on large object 4711 is null", "schema-log-incomplete"),
-        (
-            "comment on event trigger _wye_end is 'x'",
-            "comment on event trigger _wye_end is null",
-            "schema-log-incomplete",
-        ),
-        ("alter system set work_mem = '8MB'", "", "server-settings"),
-        ("alter database postgres set work_mem = '8MB'", "alter database postgres reset work_mem", "role-settings"),
-        ("alter role worker in database postgres set work_mem = '8MB'", "", "role-settings"),
-        ("alter role worker rename to other", "alter role other rename to worker", "roles"),
-        ("alter role worker createdb", "alter role worker nocreatedb", "roles"),
-        ("grant connect on database postgres to worker", "", "databases"),
-        ("alter database postgres owner to worker", "alter database postgres owner to postgres", "databases"),
-        ("create database other", "drop database other", "databases"),
-        ("comment on database postgres is 'x'", "", "shared-comments"),
-        ("comment on tablespace pg_default is 'x'", "comment on tablespace pg_default is null", "shared-comments"),
-        ("alter tablespace pg_default set (random_page_cost = 2)", "", "tablespaces"),
-        ("grant create on tablespace pg_default to worker", "", "tablespaces"),
-        ("create subscription s connection 'host=nowhere' publication p with (connect = false)", "", "subscriptions"),
     ],
 )
 def test_one_catalog_alone(rig: Any, fork: Any, change: str, back: str, kind: str) -> None:
     fork.run(APP, change)
     assert refused(rig, fork) == {kind}
-    if back:
-        fork.run(APP, back)
-        assert refused(rig, fork) == set()
+    fork.run(APP, back)
+    assert refused(rig, fork) == set()
 
 
 def test_catalogs_that_were_rewritten(rig: Any, fork: Any) -> None:
