@@ -7,6 +7,7 @@ import pytest
 from tests.host.network.machine import Machine
 
 from wye.drivers.network import LinuxNetwork
+from wye.drivers.network.watch import Watch
 
 
 @pytest.fixture
@@ -24,3 +25,9 @@ def network(machine: Machine) -> Iterator[LinuxNetwork]:
     finally:
         network.close()
         machine.network().erase()
+
+
+@pytest.fixture
+def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that take a rule away to see that it was this one which forbade something."""
+    monkeypatch.setattr(Watch, "_restored", lambda _watch: True)

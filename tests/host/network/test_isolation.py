@@ -89,6 +89,7 @@ def test_fork_to_the_services_of_the_host(machine: Machine, network: LinuxNetwor
             assert machine.asks(place, way, 53, server) != REACHED, way
 
 
+@pytest.mark.usefixtures("unwatched")
 def test_loopback_addresses_over_the_uplink(machine: Machine, network: LinuxNetwork, fork: Path) -> None:
     """The uplink may route 127/8, for connections from the host; a router that was taken over must not profit."""
     listener = machine.listen(None, 22, "127.0.0.1")
@@ -178,6 +179,7 @@ def test_spoofed_source_from_a_service(machine: Machine, network: LinuxNetwork) 
     assert not arrives(machine, Path(names["db"]), raw_datagram("10.83.0.77", "10.83.0.3", 9000), "10.83.0.3", inner)
 
 
+@pytest.mark.usefixtures("unwatched")
 def test_ipv6_on_the_uplink(machine: Machine, network: LinuxNetwork, fork: Path) -> None:
     listener = machine.socket(None, family=socket.AF_INET6)
     listener.bind(("::", 22))
@@ -210,6 +212,7 @@ def links() -> frozenset[str]:
         sockets.close()
 
 
+@pytest.mark.usefixtures("unwatched")
 def test_outside_cannot_pass_by_the_published_ports(machine: Machine, network: LinuxNetwork) -> None:
     """A neighbour that uses the host as its router reaches no uplink, and no port that is for 127.0.0.1 only."""
     machine.listen(machine.place("fork", "db", network), 5432)

@@ -23,6 +23,7 @@ FORWARDING, ACCEPT_REDIRECTS, ROUTE_LOCALNET = 1, 4, 26
 """Settings of a link, for `set_ipv4`."""
 
 _ACK_CAPPED = (270, 10)  # SOL_NETLINK, NETLINK_CAP_ACK
+_ADD_MEMBERSHIP = (270, 1)  # SOL_NETLINK, NETLINK_ADD_MEMBERSHIP
 _BATCH = 64
 _ERROR, _DONE = 2, 3
 _REQUEST, _ACK, _DUMP, _EXCL, _CREATE, _REPLACE = 0x1, 0x4, 0x300, 0x200, 0x400, 0x100
@@ -118,6 +119,32 @@ class Netlink:
                     if number == _IFLA_IFNAME
                 }
         return frozenset(names)
+
+    def join(self, group: int) -> None:
+        """From now on the kernel tells this socket what happens there: see `told`."""
+        self._socket.setsockopt(*_ADD_MEMBERSHIP, group)
+        self._socket.setblocking(False)
+
+    def told(self) -> Iterator[tuple[int | None, bytes]]:
+        """(type, body) of what has been told since the last time, without waiting. Type None: some of it is lost."""
+        while True:
+            try:
+                data = self._socket.recv(1 << 18)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                yield None, b""
+                continue
+            offset = 0
+            while offset < len(data):
+                length, kind, *_ = _HEADER.unpack_from(data, offset)
+                yield kind, data[offset + _HEADER.size : offset + length]
+                offset += (length + 3) & ~3
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
 
     def _answers(self, ends: int) -> Iterator[tuple[int, int, bytes]]:
         """(type, sequence, body) of what comes back, until `ends` requests have been answered to their end."""

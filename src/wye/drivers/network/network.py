@@ -3,6 +3,7 @@
 Guarantees: nothing reaches an environment, or leaves it, that its record does not say; the record is written after
 the kernel was changed and is what the next start goes by, so at every instant a kill leaves either the state before
 or the state after, and at worst strays that nothing can reach. Networks and their connections outlive this process.
+While it runs, a host's table that somebody else removes is back at once.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from wye.drivers.network.request import check_publications, check_shape
 from wye.drivers.network.rules import HostRules
 from wye.drivers.network.slots import Slot, Slots
 from wye.drivers.network.warm import Warm
+from wye.drivers.network.watch import Watch
 from wye.drivers.network.wiring import Wiring
 from wye.errors import BadRequest, Conflict, NotFound, Unavailable, WyeError
 from wye.host import Host
@@ -75,6 +77,7 @@ class LinuxNetwork:
         self._doomed: SimpleQueue[Slot] = SimpleQueue()
         self._busy: set[EnvironmentId] = set()
         self._open: Register | None = None
+        self._watch: Watch | None = None
 
     # ------------------------------------------------------------ open, close
 
@@ -91,20 +94,28 @@ class LinuxNetwork:
             self._refuse_range(present=True)
             self._forwarding.enable()
             self._sweep(records)
+            self._watch = Watch(self._table, register.restore)
             undo.pop_all()
         self._open = register
 
     def close(self) -> None:
         self._warm.close()
         self._chores.close()
+        self._unwatch()
         if self._open is not None:
             self._open.close()
             self._open = None
+
+    def _unwatch(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
 
     def erase(self) -> None:
         """Takes away everything, environments' networks included, for those who uninstall. Implies close."""
         for environment in self._register().environments():
             self.detach(environment)
+        self._unwatch()
         self._register().remove_table()
         self.close()
         self._slots.demolish(*map(self._slots.slot, self._slots.recall()))

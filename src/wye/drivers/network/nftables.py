@@ -66,6 +66,14 @@ class Nftables:
             raise RulesRefused(f"nftables does not list {what}")
         return [value for item in json.loads(said)["nftables"] for kind, value in item.items() if kind != "metainfo"]
 
+    def layout(self, table: str) -> list[dict[str, Any]]:
+        """The parts of table inet `table`, its rules among them, but not what its sets hold. Empty: there is none."""
+        try:
+            found = self.listed(f"table inet {table}")
+        except RulesRefused:
+            return []
+        return [{name: value for name, value in part.items() if name not in ("handle", "elem")} for part in found]
+
     def close(self) -> None:
         with _one_at_a_time:
             if self._context is not None:

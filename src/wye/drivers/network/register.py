@@ -35,8 +35,21 @@ class Register:
         for record in records.values():
             self._note(None, record)
         self._nftables = Nftables()
+        self._load()
+        self._whole = self._nftables.layout(rules.table)
+
+    def restore(self) -> bool:
+        """Makes the host's table again if it is not what was loaded. Whether it was not."""
+        with self._lock:
+            if self._nftables.layout(self._rules.table) == self._whole:
+                return False
+            self._load()
+            return True
+
+    def _load(self) -> None:
         self._host.at("network:load-rules")
-        self._nftables.run(rules.load(element for record in records.values() for element in record.elements()))
+        elements = (element for record in self._records.values() for element in record.elements())
+        self._nftables.run(self._rules.load(elements))
 
     def close(self) -> None:
         self._nftables.close()
