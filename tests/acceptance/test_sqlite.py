@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import textwrap
+import threading
 import time
 from typing import Any
 
 import pytest
 
 from tests.acceptance.conftest import Project
-from wye.errors import CheckFailed
+from wye.errors import CheckFailed, WyeError
 
 pytestmark = [pytest.mark.host, pytest.mark.timeout(180)]
 
@@ -194,6 +195,34 @@ def test_a_reference_to_a_row_that_production_deleted(embedded: Embedded) -> Non
     assert found.merged, found.conflicts
     assert embedded.sql("production", "SELECT * FROM notes") == [[1, 31], [2, 31]]
     assert embedded.sql("production", "PRAGMA foreign_key_check") == []
+
+
+CUT = """
+import os, time
+ended = time.monotonic() + 12
+while time.monotonic() < ended:
+    try:
+        os.truncate("/data/app.db-shm", 0)
+    except FileNotFoundError:
+        pass
+"""
+
+
+def test_a_service_that_cuts_a_mapped_file_short_does_not_end_the_daemon(embedded: Embedded) -> None:
+    """What it makes of its own database is its own affair; see `tests/host/kinds_trees/test_cut_short.py`."""
+    daemon = embedded.project.running.process
+    assert daemon is not None
+    cutting = threading.Thread(
+        target=embedded.client.exec, args=("production", ["python3", "-c", CUT]), kwargs={"service": "box"}
+    )
+    cutting.start()
+    while cutting.is_alive():
+        try:
+            embedded.client.merge("f")
+        except WyeError:
+            continue
+    assert daemon.poll() is None
+    assert embedded.client.environment("production").services
 
 
 def test_a_service_that_does_not_come_back_undoes_the_rows(embedded: Embedded) -> None:

@@ -47,8 +47,8 @@ class Settling:
         """What is not told, for it hangs on something undecided."""
 
     def settle(self, attempt: Callable[[], Sequence[Found]], amend: Callable[[Found, Resolution], bool]) -> None:
-        """Attempts to write until nothing is refused, or nothing of that can be changed. `attempt` writes all or nothing
-        and says what is refused; `amend` makes of a write what was decided, and says whether it is still there."""
+        """Attempts until nothing is refused, or nothing of that can be changed. `attempt` writes all, or nothing and
+        says what is refused; `amend` makes of a write what was decided, and says whether it was still there."""
         while found := attempt():
             changed = [amend(violation, chosen) for violation, chosen in self.round(found)]
             if not any(changed):

@@ -90,8 +90,7 @@ def merged(
     `is_back`: `found` takes a merge back, so what others have changed since stays without a conflict.
 
     Raises DatabaseBusy if the application keeps its lock for `busy_s`. Its own writers wait until the context is left,
-    so be quick between the merge and `commit`. Meanwhile nothing else in this process may open the file
-    (see `database`)."""
+    so be quick between the merge and `commit`. A file that is in use is merged through `live`."""
     with opened(host, {"main": (root, path)}, busy_s=busy_s) as connection:
         host.at("sqlite:begin")
         connection.execute("BEGIN IMMEDIATE")

@@ -8,8 +8,9 @@ descriptor opened beneath the root, and the last part is opened with O_NOFOLLOW 
 Locks are the usual ones on the usual files, so a service in a container and this process, which share a kernel, keep
 each other out as two services would.
 
-Locks of POSIX have a trap: closing any descriptor of the file drops this process's locks on it. While a live database
-is open here, nothing else in this process may open its file.
+Locks of POSIX have a trap: closing any descriptor of the file drops this process's locks on it. And whoever else has
+the database open can kill this process, by way of the log's index (see `live`). So what is in use is opened only by a
+process that does nothing else.
 
 The application's triggers do not fire here, views and schema are not trusted, nothing can be attached by SQL.
 """

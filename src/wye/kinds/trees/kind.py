@@ -139,12 +139,15 @@ class Trees:
             raise InvariantError("this plan is of another kind")
         databases = DatabaseApplications(self._host, live.root, plan.rules)
         files = None
-        if plan.files.writes:
-            with self._sides(theirs, live) as (other, target):
-                files = file_writes.apply(self._host, plan.files.writes, theirs=other, live=target)
         try:
-            databases.begin(plan.databases.databases, Decisions(plan.resolutions))
+            if plan.databases.databases:
+                databases.start()
+            if plan.files.writes:
+                with self._sides(theirs, live) as (other, target):
+                    files = file_writes.apply(self._host, plan.files.writes, theirs=other, live=target)
+            databases.begin(plan.databases.databases, plan.resolutions)
         except BaseException:
+            databases.drop()
             if files is not None:
                 files.undo()
             raise

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
 from wye.host import Host
-from wye.kinds.sqlite.apply import Application, Rules, merged, take_back
+from wye.kinds.sqlite.apply import Rules
 from wye.kinds.sqlite.changes import SqliteChanges
+from wye.kinds.sqlite.live import LiveDatabases
 from wye.kinds.trees.planning import PlannedDatabase
-from wye.merge.conflict import Conflict, Decisions
+from wye.merge.conflict import Conflict, Resolution
 from wye.merge.refused import Refused
 
 JOURNAL = ".wye-merge-databases"
@@ -38,27 +39,32 @@ class _Journal(msgspec.Struct, frozen=True):
 
 
 class DatabaseApplications:
-    """Of one plan, on the databases below `root`. While it holds them open, nothing else in this process may open one
-    of their files (see `sqlite.database`), and their applications' writers wait."""
+    """Of one plan, on the databases below `root`. While it holds them open, their applications' writers wait."""
 
     def __init__(self, host: Host, root: Path, rules: Mapping[str, Rules]) -> None:
         self._host = host
         self._root = root
         self._rules = rules
-        self._held = ExitStack()
-        self._open: list[tuple[PlannedDatabase, Application]] = []
-        self._committed: list[_Undo] = []
+        self._live: LiveDatabases | None = None
+        self._open: list[_Undo] = []
+        self._due: list[tuple[_Undo, bool]] = []
+        """What may have been committed, and whether it surely was."""
 
-    def begin(self, planned: Sequence[PlannedDatabase], decisions: Decisions) -> None:
+    def start(self) -> None:
+        """Of what `begin` needs, all that takes time and disturbs nobody."""
+        if self._live is None:
+            self._live = LiveDatabases(self._host, self._root)
+
+    def begin(self, planned: Sequence[PlannedDatabase], resolutions: Mapping[str, Resolution]) -> None:
         """Merges all, each in a transaction that stays open. Raises Refused with every conflict, and then none is."""
         conflicts: list[Conflict] = []
         try:
             for each in planned:
-                application = self._held.enter_context(
-                    merged(self._host, each.place, self._root, each.path, each.found, decisions, self._rules)
-                )
-                self._open.append((each, application))
-                conflicts += application.conflicts
+                self.start()
+                assert self._live is not None
+                merged = self._live.merge(each.place, each.path, each.found, resolutions, self._rules)
+                self._open.append(_Undo(each.path, each.place, merged.inverse))
+                conflicts += merged.conflicts
             if conflicts:
                 raise Refused(conflicts)
         except BaseException:
@@ -67,35 +73,45 @@ class DatabaseApplications:
 
     def commit(self) -> None:
         """Durable when it returns, and everybody sees it. Repeating it is harmless."""
-        if not self._open:
+        if not self._open or self._live is None:
             return
-        steps = [_Undo(each.path, each.place, application.inverse) for each, application in self._open]
-        write_journal(self._host, self._root, steps)
+        write_journal(self._host, self._root, self._open)
         try:
-            for step, (_, application) in zip(steps, self._open, strict=True):
-                application.commit()
-                self._committed.append(step)
+            for step in self._open:
+                self._due.append((step, False))
+                self._live.commit(step.path)
+                self._due[-1] = (step, True)
         finally:
             self.drop()
 
     def drop(self) -> None:
         """Rolls back what is open."""
         self._open = []
-        self._held.close()
+        if self._live is not None:
+            self._live.close()
+            self._live = None
 
     def undo(self) -> list[str]:
         """As it was before `begin`, but for what others have written since; says what could not be."""
         self.drop()
         left = []
-        for step in reversed(self._committed):
-            left += take_back(self._host, step.place, self._root, step.path, step.inverse, self._rules)
-            self._committed.remove(step)
+        while self._due:
+            step, is_committed = self._due[-1]
+            # Numbers that add up would be taken off also if they had never been added.
+            left += _take_back(self._host, self._root, [step], self._rules if is_committed else {})
+            self._due.pop()
         self.close()
         return left
 
     def close(self) -> None:
         """The outcome stands."""
         close_journal(self._host, self._root)
+
+
+def _take_back(host: Host, root: Path, steps: Sequence[_Undo], rules: Mapping[str, Rules]) -> list[str]:
+    with closing(LiveDatabases(host, root)) as live:
+        taken = [live.take_back(step.place, step.path, step.inverse, rules) for step in reversed(steps)]
+    return [each for left in taken for each in left]
 
 
 def write_journal(host: Host, root: Path, steps: Sequence[_Undo]) -> None:
@@ -122,8 +138,7 @@ def recover(host: Host, root: Path, *, finish: bool) -> bool:
     if journal is None:
         return False
     if journal.environment == root.name and not finish:
-        for step in reversed(journal.steps):
-            take_back(host, step.place, root, step.path, step.inverse)
+        _take_back(host, root, journal.steps, {})
     close_journal(host, root)
     return journal.environment == root.name
 
