@@ -12,25 +12,20 @@ hint. A `Client` may be used by several threads at once. The command line uses n
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter
-
 from wye.api import start, wire
 from wye.api.caller import Caller, Progress, path_of, quoted
 from wye.api.process import ExecResult, RemoteProcess, exec_request
 from wye.api.transport import NotListening, Transport, parse_address
-from wye.api.values import made, news
+from wye.api.values import made, news, read
 from wye.errors import Unsupported
 from wye.host import Host
-
-_LAZY = ConfigDict(defer_build=True)
-_ENVIRONMENTS = TypeAdapter(tuple[wire.EnvironmentView, ...], config=_LAZY)
-_PORTS = TypeAdapter(tuple[wire.PortView, ...], config=_LAZY)
-_FINDINGS = TypeAdapter(tuple[wire.Finding, ...], config=_LAZY)
 
 
 def connect(
@@ -52,19 +47,27 @@ def connect(
     transport = Transport(parse_address(chosen), token=token or os.environ.get("WYE_TOKEN"))
     client = Client(transport)
     try:
-        found = client.version()
+        _agree(transport)
     except NotListening:
         if not may_start or str(transport.address) != usual or os.geteuid() != 0:
             raise
         log = Path(os.environ.get("WYE_LOG") or start.LOG)
         start.start(Host(), run=run, log=log, note=note or (lambda _: None))
-        found = client.version()
-    if found.api != wire.API:
-        raise Unsupported(
-            f"the daemon speaks version {found.api} of the protocol, this client version {wire.API}",
-            hint=f"install wye {found.version} here, or this version there",
-        )
+        _agree(transport)
     return client
+
+
+def _agree(transport: Transport) -> None:
+    """Raises Unsupported for a daemon that speaks another version of the protocol, BadAnswer for what is no daemon."""
+    data = transport.request("GET", "/v1/version")
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        if json.loads(data)["api"] == wire.API:
+            return
+    found = read(wire.Version, data)
+    raise Unsupported(
+        f"the daemon speaks version {found.api} of the protocol, this client version {wire.API}",
+        hint=f"install wye {found.version} here, or this version there",
+    )
 
 
 class Client(Caller):
@@ -73,21 +76,18 @@ class Client(Caller):
     # ------------------------------------------------------------ what is there
 
     def version(self) -> wire.Version:
-        return self._get(wire.Version, "/v1/version")
+        return self._get(lambda: wire.Version, "/v1/version")
 
     def environments(self, project: str | None = None) -> tuple[wire.EnvironmentView, ...]:
         """All environments, or those of one project; without their disk usage."""
-        return _ENVIRONMENTS.validate_json(
-            self._transport.request("GET", "/v1/environments", query={"project": project})
-        )
+        return self._list(lambda: wire.EnvironmentView, "/v1/environments", project=project)
 
     def environment(self, name: str) -> wire.EnvironmentView:
-        return self._get(wire.EnvironmentView, path_of(name))
+        return self._get(lambda: wire.EnvironmentView, path_of(name))
 
     def ports(self, name: str, service: str | None = None, port: int | None = None) -> tuple[wire.PortView, ...]:
         """Its published ports; only those of `service`, only container port `port`."""
-        query = {"service": service, "port": port}
-        return _PORTS.validate_json(self._transport.request("GET", path_of(name, "ports"), query=query))
+        return self._list(lambda: wire.PortView, path_of(name, "ports"), service=service, port=port)
 
     # ------------------------------------------------------------ up and down
 
@@ -201,11 +201,11 @@ class Client(Caller):
 
     def log(self, name: str, *, limit: int = 50, verify: bool = False) -> wire.LogResult:
         """Its ledger, newest first. `verify` recomputes the hash of every link."""
-        return self._get(wire.LogResult, path_of(name, "log"), limit=limit, verify=verify)
+        return self._get(lambda: wire.LogResult, path_of(name, "log"), limit=limit, verify=verify)
 
     def show(self, entry_or_revision: str) -> wire.EntryView:
         """One entry; of a merge with its `evidence`: what was merged, the checks and their output."""
-        return self._get(wire.EntryView, f"/v1/entries/{quoted(entry_or_revision)}")
+        return self._get(lambda: wire.EntryView, f"/v1/entries/{quoted(entry_or_revision)}")
 
     # ------------------------------------------------------------ what differs, and merging it
 
@@ -226,7 +226,7 @@ class Client(Caller):
         unified diffs. `offset` and `limit` count files, and in each database rows or keys."""
         page = {"offset": offset, "limit": limit}
         what = {"against": against, "service": service, "rows": rows, "text": text}
-        return self._get(wire.DiffResult, path_of(name, "diff"), **what, **page)
+        return self._get(lambda: wire.DiffResult, path_of(name, "diff"), **what, **page)
 
     def patch(self, name: str, *, against: str | None = None) -> bytes:
         """The changes of text files, for `git apply`."""
@@ -346,7 +346,7 @@ class Client(Caller):
 
     def doctor(self) -> tuple[wire.Finding, ...]:
         """What the daemon's machine can do, what is missing, and the fix."""
-        return _FINDINGS.validate_json(self._transport.request("GET", "/v1/doctor"))
+        return self._list(lambda: wire.Finding, "/v1/doctor")
 
 
 def _up_request(

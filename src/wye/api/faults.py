@@ -6,8 +6,6 @@ narrower class (`disk_full`) is kept on the instance, so that `error.code` says 
 
 from __future__ import annotations
 
-from pydantic import ValidationError
-
 from wye.api import wire
 from wye.errors import (
     BadRequest,
@@ -67,7 +65,7 @@ def from_answer(status: int, body: bytes) -> WyeError:
     """The error that an HTTP answer with a status of 400 or more stands for."""
     try:
         return decode(wire.ErrorBody.model_validate_json(body).error)
-    except ValidationError:
+    except wire.ValidationError:
         text = body[:500].decode(errors="replace").strip() or "an empty answer"
         return _BY_STATUS.get(status, BadAnswer)(
             f"the daemon answered with HTTP status {status}: {text}",

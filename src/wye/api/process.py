@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from pydantic import ValidationError
-
 from wye.api import faults, wire
 from wye.api.transport import Address, open_socket
 from wye.api.values import made
@@ -256,7 +254,7 @@ class RemoteProcess:
                 self.exit_code = int(message["exit"])
             elif "error" in message:
                 self._failure = faults.decode(wire.Error.model_validate(message["error"]))
-        except (ValueError, TypeError, ValidationError) as error:
+        except (ValueError, TypeError) as error:
             raise faults.BadAnswer(f"the daemon sent a message that makes no sense: {data[:200]!r}") from error
 
 

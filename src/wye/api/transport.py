@@ -14,7 +14,7 @@ import select
 import socket
 import threading
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,25 +105,34 @@ class Transport:
         self, method: str, path: str, *, query: Mapping[str, Any] | None = None, body: bytes | None = None
     ) -> bytes:
         """The body of the answer."""
-        connection, answer = self._send(method, path, query, body)
-        try:
-            data = answer.read()
-        except OSError as error:
-            connection.close()
-            raise _lost(error) from error
-        except http.client.HTTPException as error:
-            connection.close()
-            raise _lost(error) from error
-        self._keep(connection, answer)
-        if answer.status >= 400:
-            raise faults.from_answer(answer.status, data)
-        return data
+        return self.ask(method, path, query=query, body=body)()
+
+    def ask(
+        self, method: str, path: str, *, query: Mapping[str, Any] | None = None, body: bytes | None = None
+    ) -> Callable[[], bytes]:
+        """Sends it. What is returned waits for the answer and gives its body, so that a caller can do meanwhile what
+        it must do anyway; call it once."""
+        answered = self._sent(method, path, query, body)
+
+        def finish() -> bytes:
+            connection, answer = answered()
+            try:
+                data = answer.read()
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                raise _lost(error) from error
+            self._keep(connection, answer)
+            if answer.status >= 400:
+                raise faults.from_answer(answer.status, data)
+            return data
+
+        return finish
 
     def lines(
         self, method: str, path: str, *, query: Mapping[str, Any] | None = None, body: bytes | None = None
     ) -> Iterator[bytes]:
         """The lines of the answer as they come. Closing the iterator closes the connection."""
-        connection, answer = self._send(method, path, query, body)
+        connection, answer = self._sent(method, path, query, body)()
         try:
             if answer.status >= 400:
                 raise faults.from_answer(answer.status, answer.read())
@@ -142,21 +151,31 @@ class Transport:
 
     # ------------------------------------------------------------ connections
 
-    def _send(
+    def _sent(
         self, method: str, path: str, query: Mapping[str, Any] | None, body: bytes | None
-    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    ) -> Callable[[], tuple[http.client.HTTPConnection, http.client.HTTPResponse]]:
+        """Sends it; what is returned waits for the head of the answer."""
         target = path + _query(query)
         headers = self.headers if body is None else {**self.headers, "Content-Type": "application/json"}
-        while True:
-            connection, reused = self._take()
+        connection, reused = self._take()
+        failure: Exception | None = None
+        try:
+            connection.request(method, target, body, headers)
+        except (OSError, http.client.HTTPException) as error:
+            failure = error
+
+        def answered() -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
             try:
-                connection.request(method, target, body, headers)
+                if failure is not None:
+                    raise failure
                 return connection, connection.getresponse()
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
                 if reused and method == "GET":
-                    continue
+                    return self._sent(method, path, query, body)()
                 raise _lost(error) from error
+
+        return answered
 
     def _take(self) -> tuple[http.client.HTTPConnection, bool]:
         while True:

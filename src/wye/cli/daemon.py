@@ -16,7 +16,9 @@ from wye.api.transport import NotListening
 from wye.cli.session import Json, note, say, session_of
 from wye.errors import BadRequest, Denied
 
-daemon = typer.Typer(name="daemon", help="The daemon: its state, and its systemd unit.", no_args_is_help=True)
+daemon = typer.Typer(
+    name="daemon", help="The daemon: its state, and its systemd unit.", no_args_is_help=True, add_completion=False
+)
 
 
 @daemon.command()

@@ -8,17 +8,19 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
-from pydantic import BaseModel
 
-from wye.api import faults
+from wye.api import faults, wire
 from wye.api.caller import Progress
 from wye.api.client import Client, connect
 from wye.cli import words
 from wye.cli.progress import Watch
 from wye.errors import WyeError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 T = TypeVar("T")
 
@@ -60,7 +62,7 @@ class Session:
     def show_each(self, results: Iterable[T], render: Callable[[T], object]) -> None:
         """One line each, as they come: NDJSON, or what `render` prints."""
         for each in results:
-            if self.json and isinstance(each, BaseModel):
+            if self.json and isinstance(each, wire.View):
                 say(each.model_dump_json())
             else:
                 render(each)

@@ -42,6 +42,7 @@ def test_nobody_there(tmp_path: Path) -> None:
 
 
 def test_the_address_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WYE_ADDRESS", raising=False)
     monkeypatch.setenv("WYE_SOCKET", f"{tmp_path}/a.sock")
     with pytest.raises(NotListening, match=r"a\.sock"):
         connect()
@@ -69,3 +70,16 @@ def test_a_daemon_that_dies_in_the_middle_of_a_change(tmp_path: Path) -> None:
         thread.join()
     assert len(seen) == 1
     assert "wye log" in (caught.value.hint or "")
+
+
+def test_what_reads_an_answer_is_asked_for_when_the_request_is_on_its_way(tmp_path: Path) -> None:
+    path = tmp_path / "wye.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.fspath(path))
+        listener.listen()
+        answered = Transport(Address(path=os.fspath(path))).ask("GET", "/v1/version")
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.recv(1 << 16).startswith(b"GET /v1/version ")
+            accepted.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+            assert answered() == b"{}"

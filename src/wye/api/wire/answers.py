@@ -35,6 +35,14 @@ class Progress(View):
     unit: str = ""
 
 
+class Line(View):
+    """One line of a verb that tells of its progress: exactly one of these."""
+
+    progress: Progress | None = None
+    result: Any = None
+    error: Error | None = None
+
+
 class Version(View):
     version: str
     api: int

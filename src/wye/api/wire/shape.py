@@ -6,18 +6,15 @@ cannot carry. `Text` and `Data` show such bytes as escapes, so that a fork canno
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from functools import cache
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-API = 1
-"""The number in `/v1`. A change that breaks an older client raises it."""
+_V = TypeVar("_V", bound="View")
 
-STDIN, STDOUT, STDERR = 0, 1, 2
-"""The first byte of a binary frame of exec."""
 
-FRAME_BYTES = 64 * 1024
-"""The most that one frame of exec carries."""
+__all__ = ["Data", "Request", "Text", "ValidationError", "View", "several"]
 
 
 class Request(BaseModel):
@@ -30,6 +27,12 @@ class View(BaseModel):
     """What a daemon answers with. Unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", from_attributes=True, defer_build=True)
+
+
+@cache
+def several(kind: type[_V]) -> TypeAdapter[tuple[_V, ...]]:
+    """What reads a list of them."""
+    return TypeAdapter(tuple[kind, ...])  # type: ignore[valid-type]
 
 
 def readable(text: str) -> str:
