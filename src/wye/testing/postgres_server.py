@@ -135,10 +135,10 @@ class PostgresServers:
                 raise Unavailable(f"the server at {data} did not start: {(self.directory / f'{port}.log').read_text()}")
             self.host.sleep(0.005)
 
-    def dump(self, server: RunningServer, database: str) -> str:
+    def dump(self, server: RunningServer, database: str, *options: str) -> str:
         """The database as pg_dump prints it, without the lines that differ from run to run."""
         where = ["-h", str(self.directory), "-p", str(server._port), "-U", _USER]  # noqa: SLF001
-        done = self.host.run("test:dump", self.installation.argv("pg_dump", *where, database))
+        done = self.host.run("test:dump", self.installation.argv("pg_dump", *where, *options, database))
         return "\n".join(line for line in done.text.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
 
     def stop_all(self) -> None:
