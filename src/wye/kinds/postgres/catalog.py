@@ -17,74 +17,60 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from wye.kinds.postgres.blocks import ChangedBlocks
-from wye.kinds.postgres.session import LOG_SCHEMA, Connection, fetch
+from wye.kinds.postgres.properties import ACL, FROM_CLASS, OPTIONS, OURS, PROPERTIES, RARE_CATALOGS, SINCE, free
+from wye.kinds.postgres.session import Connection, fetch
 
 Schema = dict[str, str]
 """From "<kind> <name>" to the definition."""
 Paths = Mapping[str, str]
 """From the name of a catalog to its file."""
 
-# `pg_attver` among a column's options is stamped by the server with the log position of its last DDL: another one on
-# every cluster, so it says nothing about the schema. Not every build writes it.
-_OURS = f"n.nspname not in ('pg_catalog', 'information_schema', '{LOG_SCHEMA}') and n.nspname !~ '^pg_(toast|temp)'"
-_ACL = "coalesce((select string_agg(x::text, ',' order by x::text) from unnest({0}) x), '')"
-
-
-def _free(catalog: str, oid: str) -> str:
-    """A condition: the object belongs to no extension."""
-    return (
-        f"not exists (select 1 from pg_depend e where e.classid = '{catalog}'::regclass"
-        f" and e.objid = {oid} and e.deptype = 'e')"
-    )
-
-
-_CLASS = f"{_OURS} and {_free('pg_class', 'c.oid')}"
-_FROM_CLASS = "pg_class c join pg_namespace n on n.oid = c.relnamespace"
+_CLASS = f"{OURS} and {free('pg_class', 'c.oid')}"
 
 _PARTS: Mapping[str, str] = {
     "schema": f"""
-        select n.nspname, concat_ws(' ', n.nspowner::regrole, {_ACL.format("nspacl")})
-        from pg_namespace n where {_OURS} and {_free("pg_namespace", "n.oid")}""",
+        select n.nspname, concat_ws(' ', n.nspowner::regrole, {ACL.format("nspacl")})
+        from pg_namespace n where {OURS} and {free("pg_namespace", "n.oid")}""",
     "table": f"""
         select c.oid::regclass::text, concat_ws(' ', c.relkind, c.relpersistence, c.relrowsecurity,
             c.relforcerowsecurity, c.relreplident, pg_get_partkeydef(c.oid), pg_get_expr(c.relpartbound, c.oid),
             (select string_agg(inhparent::regclass::text, ',' order by inhseqno) from pg_inherits
                 where inhrelid = c.oid),
-            array_to_string(c.reloptions, ','), c.relowner::regrole, {_ACL.format("c.relacl")},
+            array_to_string(c.reloptions, ','), c.relowner::regrole, {ACL.format("c.relacl")},
             obj_description(c.oid, 'pg_class'), nullif(c.reloftype, 0)::regtype)
-        from {_FROM_CLASS} where c.relkind in ('r', 'p', 'f', 'v', 'm', 'S', 'c') and {_CLASS}""",
+        from {FROM_CLASS} where c.relkind in ('r', 'p', 'f', 'v', 'm', 'S', 'c') and {_CLASS}""",
     "column": f"""
         select c.oid::regclass::text || '.' || quote_ident(a.attname), concat_ws(' ',
             format_type(a.atttypid, a.atttypmod), case when a.attnotnull then 'not null' end,
             'default ' || pg_get_expr(d.adbin, d.adrelid), nullif(a.attidentity, ''), nullif(a.attgenerated, ''),
             case when a.attcollation <> t.typcollation then a.attcollation::regcollation end,
             a.attstorage, nullif(a.attcompression, ''),
-            nullif({_ACL.format("a.attacl")}, ''),
-            (select string_agg(o, ',') from unnest(a.attoptions) o where o !~ '^pg_attver='),
+            nullif({ACL.format("a.attacl")}, ''),
+            {OPTIONS},
             col_description(c.oid, a.attnum))
-        from {_FROM_CLASS} join pg_attribute a on a.attrelid = c.oid join pg_type t on t.oid = a.atttypid
+        from {FROM_CLASS} join pg_attribute a on a.attrelid = c.oid join pg_type t on t.oid = a.atttypid
             left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
         where a.attnum > 0 and not a.attisdropped and c.relkind in ('r', 'p', 'f', 'c') and {_CLASS}""",
     "constraint": f"""
         select coalesce(nullif(k.conrelid, 0)::regclass::text, k.contypid::regtype::text) || '.'
             || quote_ident(k.conname), pg_get_constraintdef(k.oid)
         from pg_constraint k join pg_namespace n on n.oid = k.connamespace
-        where k.contype in ('c', 'f', 'n', 'p', 'u', 'x') and {_OURS}
-            and {_free("pg_class", "k.conrelid")} and {_free("pg_type", "k.contypid")}""",
+        where k.contype in ('c', 'f', 'n', 'p', 'u', 'x') and {OURS}
+            and {free("pg_class", "k.conrelid")} and {free("pg_type", "k.contypid")}""",
     "index": f"""
         select c.oid::regclass::text, concat_ws(' ', pg_get_indexdef(c.oid), i.indisvalid, i.indisclustered,
             i.indisreplident, obj_description(c.oid, 'pg_class'))
-        from {_FROM_CLASS} join pg_index i on i.indexrelid = c.oid where {_CLASS}""",
+        from {FROM_CLASS} join pg_index i on i.indexrelid = c.oid where {_CLASS}""",
     "view": f"""
         select c.oid::regclass::text, concat(c.relkind, pg_get_viewdef(c.oid))
-        from {_FROM_CLASS} where c.relkind in ('v', 'm') and {_CLASS}""",
+        from {FROM_CLASS} where c.relkind in ('v', 'm') and {_CLASS}""",
     "function": f"""
         select p.oid::regprocedure::text, concat_ws(' ',
             case when p.prokind = 'a' then (select concat_ws(' ', aggtransfn, aggfinalfn, aggtranstype::regtype,
                 agginitval, aggsortop::regoperator) from pg_aggregate where aggfnoid = p.oid)
             else pg_get_functiondef(p.oid) end,
-            p.proowner::regrole, {_ACL.format("p.proacl")}, obj_description(p.oid, 'pg_proc'))
-        from pg_proc p join pg_namespace n on n.oid = p.pronamespace where {_OURS} and {_free("pg_proc", "p.oid")}""",
+            p.proowner::regrole, {ACL.format("p.proacl")}, obj_description(p.oid, 'pg_proc'))
+        from pg_proc p join pg_namespace n on n.oid = p.pronamespace where {OURS} and {free("pg_proc", "p.oid")}""",
     "trigger": f"""
         select c.oid::regclass::text || '.' || quote_ident(g.tgname),
             concat_ws(' ', pg_get_triggerdef(g.oid), g.tgenabled)
@@ -96,9 +82,9 @@ _PARTS: Mapping[str, str] = {
                 from pg_depend d join pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
                 where d.objid = c.oid and d.classid = 'pg_class'::regclass and d.deptype in ('a', 'i')
                 and d.refclassid = 'pg_class'::regclass))
-        from {_FROM_CLASS} join pg_sequence s on s.seqrelid = c.oid where {_CLASS}""",
+        from {FROM_CLASS} join pg_sequence s on s.seqrelid = c.oid where {_CLASS}""",
     "type": f"""
-        select t.oid::regtype::text, concat_ws(' ', t.typtype, t.typowner::regrole, {_ACL.format("t.typacl")},
+        select t.oid::regtype::text, concat_ws(' ', t.typtype, t.typowner::regrole, {ACL.format("t.typacl")},
             (select string_agg(quote_literal(enumlabel), ',' order by enumsortorder) from pg_enum
                 where enumtypid = t.oid),
             case when t.typtype = 'd' then concat_ws(' ', format_type(t.typbasetype, t.typtypmod), t.typnotnull,
@@ -107,12 +93,12 @@ _PARTS: Mapping[str, str] = {
                 from pg_range where rngtypid = t.oid),
             obj_description(t.oid, 'pg_type'))
         from pg_type t join pg_namespace n on n.oid = t.typnamespace
-        where t.typtype in ('e', 'd', 'r') and {_OURS} and {_free("pg_type", "t.oid")}""",
+        where t.typtype in ('e', 'd', 'r') and {OURS} and {free("pg_type", "t.oid")}""",
     "policy": f"""
         select c.oid::regclass::text || '.' || quote_ident(p.polname), concat_ws(' ', p.polcmd, p.polpermissive,
             (select string_agg(case r when 0 then 'public' else r::regrole::text end, ',' order by r)
                 from unnest(p.polroles) r),
-            pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
+            pg_get_expr(p.polqual, p.polrelid), 'check ' || pg_get_expr(p.polwithcheck, p.polrelid))
         from pg_policy p join pg_class c on c.oid = p.polrelid join pg_namespace n on n.oid = c.relnamespace
         where {_CLASS}""",
     "rule": f"""
@@ -123,54 +109,56 @@ _PARTS: Mapping[str, str] = {
     "collation": f"""
         select l.oid::regcollation::text, (to_jsonb(l) - 'oid' - 'collversion' - 'collnamespace')::text
         from pg_collation l join pg_namespace n on n.oid = l.collnamespace
-        where {_OURS} and {_free("pg_collation", "l.oid")}""",
+        where {OURS} and {free("pg_collation", "l.oid")}""",
     "operator": f"""
-        select o.oid::regoperator::text, concat_ws(' ', o.oprcode, o.oprrest, o.oprjoin, o.oprcanmerge, o.oprcanhash)
+        select o.oid::regoperator::text, concat_ws(' ', o.oprcode, o.oprrest, o.oprjoin, o.oprcanmerge, o.oprcanhash,
+            o.oprowner::regrole, o.oprcom::regoperator, o.oprnegate::regoperator)
         from pg_operator o join pg_namespace n on n.oid = o.oprnamespace
-        where {_OURS} and {_free("pg_operator", "o.oid")}""",
+        where {OURS} and {free("pg_operator", "o.oid")}""",
     "statistics": f"""
-        select n.nspname || '.' || s.stxname, pg_get_statisticsobjdef(s.oid)
-        from pg_statistic_ext s join pg_namespace n on n.oid = s.stxnamespace where {_OURS}""",
+        select quote_ident(n.nspname) || '.' || quote_ident(s.stxname), concat_ws(' ', pg_get_statisticsobjdef(s.oid),
+            s.stxowner::regrole, 'statistics ' || nullif(s.stxstattarget, -1))
+        from pg_statistic_ext s join pg_namespace n on n.oid = s.stxnamespace where {OURS}""",
     "dictionary": f"""
-        select d.oid::regdictionary::text, concat_ws(' ', d.dictowner::regrole, d.dictinitoption)
+        select d.oid::regdictionary::text, concat_ws(' ', d.dictowner::regrole, d.dictinitoption,
+            (pg_identify_object('pg_ts_template'::regclass, d.dicttemplate, 0)).identity)
         from pg_ts_dict d join pg_namespace n on n.oid = d.dictnamespace
-        where {_OURS} and {_free("pg_ts_dict", "d.oid")}""",
+        where {OURS} and {free("pg_ts_dict", "d.oid")}""",
     "configuration": f"""
         select g.oid::regconfig::text, concat_ws(' ', g.cfgowner::regrole,
+            (pg_identify_object('pg_ts_parser'::regclass, g.cfgparser, 0)).identity,
             (select string_agg(concat_ws(' ', maptokentype, mapdict::regdictionary), ','
                 order by maptokentype, mapseqno) from pg_ts_config_map where mapcfg = g.oid))
         from pg_ts_config g join pg_namespace n on n.oid = g.cfgnamespace
-        where {_OURS} and {_free("pg_ts_config", "g.oid")}""",
+        where {OURS} and {free("pg_ts_config", "g.oid")}""",
     "extension": """
-        select extname, concat_ws(' ', extversion, extnamespace::regnamespace) from pg_extension""",
+        select extname, concat_ws(' ', extversion, extnamespace::regnamespace, extowner::regrole,
+            extconfig::regclass[], extcondition) from pg_extension""",
     "publication": """
-        select quote_ident(p.pubname), concat_ws(' ', to_jsonb(p) - 'oid' - 'pubowner',
+        select quote_ident(p.pubname), concat_ws(' ', to_jsonb(p) - 'oid' - 'pubowner', p.pubowner::regrole,
             (select string_agg(to_jsonb(x)::text, ';' order by x.schemaname, x.tablename)
                 from pg_publication_tables x where x.pubname = p.pubname and not p.puballtables))
         from pg_publication p""",
-    "default-acl": """
+    "default-acl": f"""
         select concat_ws(' ', defaclrole::regrole, nullif(defaclnamespace, 0)::regnamespace, defaclobjtype),
-            array_to_string(defaclacl, ',') from pg_default_acl""",
+            {ACL.format("defaclacl")} from pg_default_acl""",
 }
 
-_COUNTED = ("pg_cast", "pg_transform", "pg_am", "pg_language", "pg_foreign_data_wrapper", "pg_foreign_server",
-            "pg_user_mapping", "pg_ts_config", "pg_ts_dict", "pg_ts_parser", "pg_ts_template", "pg_conversion",
-            "pg_opclass", "pg_opfamily")  # fmt: skip
-"""Rarely changed: their number stands for them."""
 
-_QUERY = " union all ".join(
-    f"select '{kind} ' || q.name, q.definition::text from ({sql}) q(name, definition)" for kind, sql in _PARTS.items()
-) + "".join(
-    f" union all select '{name} *', (select count(*)::text from {name} t where {_free(name, 't.oid')})"
-    for name in _COUNTED
-)
+def _query(version: int) -> str:
+    parts = {**_PARTS, **{kind: sql for kind, sql in PROPERTIES.items() if SINCE.get(kind, 0) <= version}}
+    return " union all ".join(
+        f"select '{kind} ' || q.name, q.definition::text from ({sql}) q(name, definition)"
+        for kind, sql in parts.items()
+    )
+
 
 CATALOGS = (
     "pg_aggregate", "pg_attrdef", "pg_attribute", "pg_class", "pg_collation", "pg_constraint", "pg_default_acl",
     "pg_depend", "pg_description", "pg_enum", "pg_extension", "pg_index", "pg_inherits", "pg_namespace",
     "pg_operator", "pg_partitioned_table", "pg_policy", "pg_proc", "pg_publication", "pg_publication_rel", "pg_range",
     "pg_rewrite", "pg_seclabel", "pg_sequence", "pg_statistic_ext", "pg_trigger", "pg_ts_config_map", "pg_type",
-    *_COUNTED,
+    *RARE_CATALOGS,
 )  # fmt: skip
 
 
@@ -207,7 +195,7 @@ def read_versions(connection: Connection, catalogs: Mapping[str, int]) -> list[t
 
 def read_schema(connection: Connection) -> Schema:
     """The schema of the connection's database, as its transaction sees it."""
-    return dict(fetch(connection, _QUERY))
+    return dict(fetch(connection, _query(connection.info.server_version)))
 
 
 def digest(schema: Mapping[str, str]) -> str:

@@ -160,6 +160,8 @@ def _parse(query: str) -> Iterable[_Parsed]:
         node = getattr(raw.stmt, kind)
         if kind == "select_stmt" and node.HasField("into_clause"):
             raise _Opaque("SELECT INTO cannot be replayed; use CREATE TABLE AS")
+        if kind == "refresh_mat_view_stmt" and node.skip_data:
+            raise _Opaque("a materialized view that is emptied cannot be merged; refresh it with data")
         if kind in _DROPPED:
             continue
         if kind not in _REPLAYED:

@@ -44,9 +44,9 @@ _SHARED = {
 event triggers, which are compared themselves."""
 UNSEEN_CATALOGS = ("pg_event_trigger", "pg_largeobject", "pg_largeobject_metadata")
 """Of a database: no event trigger reports a change of them."""
-_EVENT_TRIGGERS = (
-    "select evtname, concat_ws(' ', evtevent, evtfoid::regproc, evtenabled, evttags) from pg_event_trigger"
-)
+_EVENT_TRIGGERS = """
+    select evtname, concat_ws(' ', evtevent, evtfoid::regproc, evtenabled, evttags, evtowner::regrole)
+    from pg_event_trigger"""
 _LARGE_OBJECTS = """
     select loid::text, md5(string_agg(pageno || ':' || md5(data), ',' order by pageno)) from pg_largeobject group by 1
     union all select 'owner ' || oid, concat_ws(' ', lomowner::regrole, lomacl) from pg_largeobject_metadata"""
