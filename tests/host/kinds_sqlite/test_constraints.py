@@ -251,6 +251,38 @@ def test_a_merge_that_is_taken_back_leaves_parents_that_are_in_use(three: Three)
     assert three.query("ours", "PRAGMA foreign_key_check") == []
 
 
+def test_references_that_only_the_target_has(three: Three) -> None:
+    """The fork's rows say nothing of such columns, so a table is counted as a whole, and there is nothing to choose."""
+    three.run("base", *FAMILY)
+    three.copy()
+    three.run(
+        "ours",
+        "ALTER TABLE parent ADD COLUMN mine", "UPDATE parent SET mine = id * 10",
+        "CREATE UNIQUE INDEX own ON parent (mine)",
+        "CREATE TABLE late (id INTEGER PRIMARY KEY, m REFERENCES parent (mine))", "INSERT INTO late VALUES (1, 10)",
+    )  # fmt: skip
+    three.run("theirs", "DELETE FROM parent WHERE id = 1")
+    (found,) = conflicts(three)
+    assert (found.kind, found.place, found.key, found.choices) == ("foreign-key", "db", ("late",), frozenset())
+    three.run("ours", "DELETE FROM late")
+    assert three.merge() == []
+
+
+def test_a_parent_table_that_the_fork_dropped(three: Three) -> None:
+    three.run("base", "CREATE TABLE old (id INTEGER PRIMARY KEY)", "INSERT INTO old VALUES (1)")
+    three.run("base", "CREATE TABLE child (id INTEGER PRIMARY KEY, o REFERENCES old)")
+    three.copy()
+    three.run("ours", "INSERT INTO child VALUES (1, 1)")
+    three.run("theirs", "DROP TABLE old")
+    assert [(found.kind, found.key) for found in conflicts(three)] == [("foreign-key", ("child",))]
+    three.run("theirs", "INSERT INTO child VALUES (2, 1), (3, NULL)")
+    three.run("ours", "DELETE FROM child")
+    (orphan,) = conflicts(three)
+    assert (orphan.kind, orphan.place, orphan.key) == ("fk-parent-missing", "db child", ("2",))
+    assert three.merge(Decisions({orphan.id: OURS})) == []
+    assert three.query("ours", "SELECT * FROM child") == [(3, None)]
+
+
 # ---------------------------------------------------------------- against SQLite itself
 
 

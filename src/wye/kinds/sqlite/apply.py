@@ -16,7 +16,7 @@ written since is not in it, and stays.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from wye.kinds.sqlite.changes import SqliteChanges, TableChanges, content, encod
 from wye.kinds.sqlite.changes import sequences as read_sequences
 from wye.kinds.sqlite.database import opened, quoted, translated
 from wye.kinds.sqlite.record import Record
-from wye.kinds.sqlite.references import References
+from wye.kinds.sqlite.references import References, unproven_children
 from wye.kinds.sqlite.schema import ObjectChange, read_objects, read_shape
 from wye.kinds.sqlite.staged import Staged, Violation, amend
 from wye.kinds.sqlite.write import Writer
@@ -176,7 +176,8 @@ class _Merge:
         wanted = [change for change in found.objects if self._is_wanted(change, ours, found)]
         concerned = {table.table for table in found.tables} | {change.name for change in wanted}
         self.record = Record(self.connection, self.cells, concerned)
-        broken = self._violations(found)
+        unproven = unproven_children(self.connection, found)
+        broken = self._violations(unproven)
         whole = self._watch(found, ours)
         for change in wanted:
             if change.type == "table" and change.after is None:
@@ -192,7 +193,7 @@ class _Merge:
         self._verify(wanted)
         self._sequences(found.sequences)
         self._pragmas(found)
-        for violation, count in (self._violations(found) - broken).items():
+        for violation, count in (self._violations(unproven) - broken).items():
             self._refuse("foreign-key", violation[0], f"{count} rows without their parent in {violation[1]}")
         self.inverse, lasting = self.record.inverse()
         for name in dict.fromkeys(lasting) if not self.is_back else ():
@@ -328,17 +329,10 @@ class _Merge:
 
     # ------------------------------------------------------------ the rest
 
-    def _violations(self, found: SqliteChanges) -> Counter[tuple[str, str]]:
-        """Rows without their parent, by (table, parent), in tables that the changes may concern."""
-        touched = {table.table for table in found.tables} | set(found.dropped)
+    def _violations(self, unproven: Collection[str]) -> Counter[tuple[str, str]]:
+        """Rows without their parent, by (table, parent)."""
         broken: Counter[tuple[str, str]] = Counter()
-        for kind, name in read_objects(self.connection, "main"):
-            if kind != "table":
-                continue
-            keys = self.connection.execute(f"PRAGMA main.foreign_key_list({quoted(name)})").fetchall()
-            parents = {str(key[2]).lower() for key in keys}
-            if not keys or not (name in touched or parents & {table.lower() for table in touched}):
-                continue
+        for name in unproven:
             try:
                 rows = self.connection.execute(f"PRAGMA main.foreign_key_check({quoted(name)})").fetchall()
             except apsw.SQLError:
