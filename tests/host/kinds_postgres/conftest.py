@@ -34,8 +34,8 @@ from wye.testing.postgres_server import SUITES, PostgresServers, RunningServer, 
 
 DATA = "volumes/db/data"
 OWN, *OTHERS = versions()
-FOR_ALL = ("test_cases", "test_skipping", "test_oracle", "test_prepare", "test_undo")
-FOR_NEWEST = ("test_cases", "test_oracle", "test_postgis", "test_prepare")
+FOR_ALL = ("test_alone", "test_cases", "test_shown", "test_skipping", "test_oracle", "test_prepare", "test_undo")
+FOR_NEWEST = ("test_cases", "test_oracle", "test_postgis", "test_prepare", "test_shown")
 """Modules that run on all versions in the long run, and on the oldest and the newest always."""
 WITH_POSTGIS = [version for version in OTHERS if version in SUITES and version > 15]
 UNAVAILABLE: dict[int, str] = {}
