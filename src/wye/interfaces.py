@@ -8,7 +8,7 @@ to remove what is not there is harmless, and it raises a WyeError when the world
 from __future__ import annotations
 
 import socket as sockets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,20 +133,23 @@ class Volumes(Protocol):
         """An empty environment, with `volumes/` and `layers/`. Raises Conflict if it is there."""
         ...
 
-    def snapshot(self, environment: EnvironmentId, snapshot: SnapshotId) -> None:
-        """An immutable copy of all the environment's bytes at one instant; constant time.
+    def snapshot(
+        self, environment: EnvironmentId, snapshot: SnapshotId, *, lend_to: Collection[EnvironmentId] = ()
+    ) -> None:
+        """An immutable copy of all the environment's bytes at one instant; constant time. `lend_to`: as `lend` would,
+        for nothing more.
 
-        Durable when it returns. Raises NotFound, Conflict, DiskFull."""
+        Durable when it returns. Raises NotFound, Conflict, DiskFull, and then nothing is there."""
         ...
 
     def fork(self, snapshot: SnapshotId, environment: EnvironmentId, *, limit_bytes: int | None = None) -> None:
         """A new environment whose bytes are the snapshot's; constant time. Raises NotFound, Conflict, DiskFull."""
         ...
 
-    def lend(self, snapshot: SnapshotId, environment: EnvironmentId, *, limit_bytes: int | None = None) -> None:
+    def lend(self, snapshot: SnapshotId, environment: EnvironmentId) -> None:
         """Like `fork`, for less: until `own` the bytes are the snapshot's own, and nobody may write to them.
 
-        Durable when it returns. `limit_bytes` is what `own` will be told. Raises as `fork` does."""
+        Durable when it returns. Raises as `fork` does."""
         ...
 
     def own(
@@ -159,7 +162,7 @@ class Volumes(Protocol):
         """Makes the bytes of an environment that was lent them its own; constant time. Nothing happens if they are.
 
         `settle` is given its root before anybody else is, and again if this is cut short: let it do no harm then.
-        Raises NotFound, DiskFull."""
+        Raises NotFound, DiskFull, and Unsupported as `require_limits` does."""
         ...
 
     def lent(self) -> frozenset[EnvironmentId]:
@@ -189,6 +192,10 @@ class Volumes(Protocol):
     def usage(self, environment: EnvironmentId) -> Usage: ...
 
     def limit(self, environment: EnvironmentId, limit_bytes: int | None) -> None:
+        """Raises Unsupported as `require_limits` does."""
+        ...
+
+    def require_limits(self) -> None:
         """Raises Unsupported where the kernel has no simple quotas."""
         ...
 

@@ -1,7 +1,7 @@
 """fork: a new environment that starts from a revision of another one, its running state included.
 
 One snapshot of the source serves all forks that are made at once; each is then one more ioctl and one
-compare-and-swap, or without the ioctl if it is to sleep: see `owning`. The source is not locked, stopped or told: a
+compare-and-swap, or only the second if it is to sleep: see `owning`. The source is not locked, stopped or told: a
 snapshot is one instant over all its services. Only while a merge lands there a fork waits, for the bytes of that time
 are neither before it nor after it.
 """
@@ -9,8 +9,9 @@ are neither before it nor after it.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from wye.engine import apply, inspect, plan, preparing, records, undoing
@@ -20,7 +21,7 @@ from wye.engine.timing import Steps
 from wye.engine.views import ForkResult
 from wye.errors import BadRequest, Conflict, WyeError
 from wye.interfaces import Progress, Report, silent
-from wye.model import Environment, EnvironmentName, Revision, RevisionId, SnapshotId, Spec, Verb
+from wye.model import Environment, EnvironmentId, EnvironmentName, Revision, RevisionId, SnapshotId, Spec, Verb
 
 _MOST_AT_ONCE = 1000
 _WAKERS = 4
@@ -75,15 +76,18 @@ def fork(
         with records.change(
             engine, Verb.FORK, names[0], actor=actor, previous=None, source=source_name, count=str(count)
         ) as doing:
-            with steps("snapshot"):
-                origin = _origin(engine, source_name, revision)
-            with ExitStack() as shared:
+            fresh = [new_environment_id() for _ in names]
+            with _making(engine, fresh) as heads, ExitStack() as shared:
+                with steps("snapshot"):
+                    origin = _origin(engine, source_name, revision, lend_to=fresh if asleep else ())
                 if not asleep and count > 1:
                     with steps("prepare databases"):
                         report(Progress(step="prepare", subject="databases, once for all forks"))
                         origin = _prepared(engine, shared, origin)
                 with steps("fork"):
-                    heads = [_make(engine, doing, origin, each, asleep=asleep, disk_bytes=disk_bytes) for each in names]
+                    for each, identity in zip(names, fresh, strict=True):
+                        head = _make(engine, doing, origin, each, identity, asleep=asleep, disk_bytes=disk_bytes)
+                        heads.append(head)
             made = [head.environment for head in heads]
             if not asleep:
                 with steps("start services"):
@@ -103,16 +107,32 @@ def _names(source: EnvironmentName, name: str | None, count: int) -> list[Enviro
     return [environment_name(f"{name}-{number}") for number in range(1, count + 1)]
 
 
-def _origin(engine: Engine, source: EnvironmentName, revision: str | None) -> _Origin:
+@contextmanager
+def _making(engine: Engine, fresh: list[EnvironmentId]) -> Iterator[list[records.Head]]:
+    """Yields the list to put forks into as they are made. After an error the bytes of the others go."""
+    heads: list[records.Head] = []
+    try:
+        yield heads
+    except WyeError:
+        for identity in fresh[len(heads) :]:
+            engine.volumes.delete_environment(identity)
+        raise
+
+
+def _origin(
+    engine: Engine, source: EnvironmentName, revision: str | None, *, lend_to: Collection[EnvironmentId]
+) -> _Origin:
     """The source as it is now (one snapshot), or one of its revisions (none)."""
     head = records.require(engine, source)
     environment = head.environment
     if revision is not None:
         revision_id, found = records.find_revision(engine, revision)
+        for each in lend_to:
+            engine.volumes.lend(SnapshotId(found.snapshot), each)
         return _Origin(environment, revision_id, found, engine.ledger.get_spec(found.spec))
     with engine.whole(source):
         environment = records.require(engine, source).environment
-        snapshot = records.take_snapshot(engine, environment, verb=Verb.FORK)
+        snapshot = records.take_snapshot(engine, environment, verb=Verb.FORK, lend_to=lend_to)
     revision_id = records.new_revision(engine, environment, snapshot)
     return _Origin(
         environment, revision_id, engine.ledger.get_revision(revision_id), records.spec_of(engine, environment)
@@ -132,22 +152,22 @@ def _make(
     doing: records.Change,
     origin: _Origin,
     name: EnvironmentName,
+    identity: EnvironmentId,
     *,
     asleep: bool,
     disk_bytes: int | None,
 ) -> records.Head:
-    """The fork's bytes, its doors, its record. After an error nothing of it is left."""
-    identity = new_environment_id()
+    """The fork's bytes unless it was lent some, its doors, its record. After an error its doors are free again."""
     limit = disk_bytes or origin.spec.fork.disk_bytes or engine.settings.fork_disk_bytes
     source = origin.source
     start = engine.ledger.get_revision(origin.base) if origin.base is not None else origin.revision
     try:
         engine.host.at("fork:volumes")
-        if asleep:
-            engine.volumes.lend(SnapshotId(start.snapshot), identity, limit_bytes=limit)
-        else:
+        if not asleep:
             engine.volumes.fork(SnapshotId(start.snapshot), identity, limit_bytes=limit)
             undoing.settle_copy(engine, engine.volumes.environment_path(identity))
+        elif limit is not None:
+            engine.volumes.require_limits()
         engine.host.at("fork:doors")
         ports = engine.doors.hold(name, plan.wanted_doors(origin.spec, held={}, fork=True))
         environment = Environment(
@@ -174,7 +194,6 @@ def _make(
         return doing.commit(environment, durable=not unprepared)
     except WyeError:
         engine.doors.release(name)
-        engine.volumes.delete_environment(identity)
         raise
 
 

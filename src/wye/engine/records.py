@@ -7,7 +7,7 @@ made belongs to no ref and reconcile removes it; killed after, reconcile brings 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -18,6 +18,7 @@ from wye.model import (
     Entry,
     EntryId,
     Environment,
+    EnvironmentId,
     EnvironmentName,
     Event,
     Image,
@@ -136,11 +137,13 @@ def emit(engine: Engine, kind: str, name: str, service: str = "", **detail: str)
     engine.events.emit(Event(at=engine.host.now(), kind=kind, environment=name, service=service, detail=detail))
 
 
-def take_snapshot(engine: Engine, environment: Environment, *, verb: Verb) -> SnapshotId:
+def take_snapshot(
+    engine: Engine, environment: Environment, *, verb: Verb, lend_to: Collection[EnvironmentId] = ()
+) -> SnapshotId:
     """All the environment's bytes at this instant, under a new id."""
     snapshot = new_snapshot_id()
     engine.host.at(f"{verb}:snapshot")
-    engine.volumes.snapshot(environment.id, snapshot)
+    engine.volumes.snapshot(environment.id, snapshot, lend_to=lend_to)
     return snapshot
 
 

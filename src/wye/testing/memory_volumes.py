@@ -11,16 +11,15 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Callable, Collection
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from wye.drivers.btrfs import compare
-from wye.drivers.btrfs.tree import Tree
 from wye.errors import BadRequest, Conflict, NotFound, Unavailable
 from wye.host import Host
 from wye.interfaces import PathChange
 from wye.model import ID, EnvironmentId, SnapshotId, Usage
+from wye.testing.differences import differences
 
 
 class MemoryVolumes:
@@ -53,11 +52,17 @@ class MemoryVolumes:
                 (draft / name).mkdir(parents=True)
             draft.rename(place)
 
-    def snapshot(self, environment: EnvironmentId, snapshot: SnapshotId) -> None:
-        with self._lock:
+    def snapshot(
+        self, environment: EnvironmentId, snapshot: SnapshotId, *, lend_to: Collection[EnvironmentId] = ()
+    ) -> None:
+        with self._lock, ExitStack() as undo:
             source, place = self._there("environment", environment), self._vacant("snapshot", snapshot)
+            for each in lend_to:
+                self._lend(snapshot, each)
+                undo.callback(self._loan(each).unlink)
             self._host.at("pool:snapshot")
             _copy(source, place)
+            undo.pop_all()
 
     def fork(self, snapshot: SnapshotId, environment: EnvironmentId, *, limit_bytes: int | None = None) -> None:
         with self._lock:
@@ -70,12 +75,16 @@ class MemoryVolumes:
         self._limits[environment] = limit_bytes
         self._inherited[environment] = _bytes_below(place)
 
-    def lend(self, snapshot: SnapshotId, environment: EnvironmentId, *, limit_bytes: int | None = None) -> None:
+    def lend(self, snapshot: SnapshotId, environment: EnvironmentId) -> None:
         with self._lock:
             self._there("snapshot", snapshot)
-            self._vacant("environment", environment)
-            self._host.at("pool:lend")
-            self._loan(environment).symlink_to(snapshot)
+            self._lend(snapshot, environment)
+            self._host.at("pool:sync-loans")
+
+    def _lend(self, snapshot: SnapshotId, environment: EnvironmentId) -> None:
+        self._vacant("environment", environment)
+        self._host.at("pool:lend")
+        self._loan(environment).symlink_to(snapshot)
 
     def own(
         self,
@@ -124,13 +133,7 @@ class MemoryVolumes:
         return self._path("snapshot", snapshot)
 
     def changes(self, base: SnapshotId, new: SnapshotId) -> list[PathChange]:
-        with ExitStack() as stack:
-            trees = []
-            for snapshot in (base, new):
-                root = os.open(self._there("snapshot", snapshot), os.O_RDONLY | os.O_DIRECTORY)
-                stack.callback(os.close, root)
-                trees.append(stack.enter_context(closing(Tree(self._host, root))))
-            return compare.walk(*trees)
+        return differences(self._host, self._there("snapshot", base), self._there("snapshot", new))
 
     def usage(self, environment: EnvironmentId) -> Usage:
         place = self._there("environment", environment)
@@ -141,6 +144,9 @@ class MemoryVolumes:
         if self._there("environment", environment).name != environment:
             raise Conflict(f"the environment {environment} has no bytes of its own that could be limited")
         self._limits[environment] = limit_bytes
+
+    def require_limits(self) -> None:
+        pass
 
     def capacity(self) -> tuple[int, int]:
         self._require_open()

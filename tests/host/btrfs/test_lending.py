@@ -7,21 +7,22 @@ from pathlib import Path
 import pytest
 
 from wye.drivers.btrfs.pool import Pool
-from wye.testing.contracts.volumes import created, environment_id, kept
+from wye.testing.contracts.volumes import created, environment_id, kept, snapshot_id
 from wye.testing.loop_pool import loop_pool
 
 pytestmark = pytest.mark.host
 
 
 def test_a_loan_survives_a_power_failure(tmp_path: Path) -> None:
-    """What the disk holds at the instant that `lend` returns is all that there will be."""
+    """What the disk holds at the instant that it was made is all that there will be."""
     with loop_pool(tmp_path, 256 << 20) as pool:
         environment, volume = created(pool)
         (volume / "file").write_bytes(b"kept")
         snapshot = kept(pool, environment)
         lent = [environment_id() for _ in range(3)]
-        for each in lent:
+        for each in lent[1:]:
             pool.lend(snapshot, each)
+        pool.snapshot(environment, snapshot_id(), lend_to=lent[:1])
         shutil.copyfile(tmp_path / "pool.img", tmp_path / "then.img")
         pool.close()
         os.replace(tmp_path / "then.img", tmp_path / "pool.img")

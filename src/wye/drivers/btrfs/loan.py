@@ -1,9 +1,9 @@
 """Snapshots that are lent: an environment that nobody has written to yet needs no subvolume of its own.
 
 A loan is a symbolic link `lent/<environment>` to the snapshot, so that whoever looks at the pool sees what it is. It is
-durable once its directory is synced, which costs a fraction of the commit that a new subvolume would be. That
-an environment got its own subvolume meanwhile is said by that subvolume, not by the link's absence: a power failure may
-bring a link back.
+durable once its directory is synced, which costs a fraction of the commit that a new subvolume would be, and with the
+snapshot itself if it was made first: a link to no snapshot is what a crash leaves in between. That an environment got
+its own subvolume meanwhile is said by that subvolume, not by the link's absence: a power failure may bring a link back.
 """
 
 from __future__ import annotations
@@ -17,17 +17,23 @@ from wye.model import EnvironmentId, SnapshotId
 
 
 def make(host: Host, loans: int, environment: EnvironmentId, snapshot: SnapshotId) -> None:
-    """`loans`: the open directory. Durable when it returns. Raises Conflict if the environment has one already."""
+    """`loans`: the open directory. Raises Conflict if the environment has one already."""
     host.at("pool:lend")
     try:
         os.symlink(f"../snapshots/{snapshot}", environment, dir_fd=loans)
-        host.at("pool:sync-loan")
-        os.fsync(loans)
     except FileExistsError:
         raise Conflict(f"the environment {environment} is in the pool already") from None
     except OSError as error:
-        end(host, loans, environment)
         raise host.failure("pool:lend", f"lend the snapshot {snapshot}", error) from error
+
+
+def sync(host: Host, loans: int) -> None:
+    """Makes all loans durable that were made."""
+    host.at("pool:sync-loans")
+    try:
+        os.fsync(loans)
+    except OSError as error:
+        raise host.failure("pool:sync-loans", "sync what is lent", error) from error
 
 
 def read(loans: int, environment: EnvironmentId) -> SnapshotId | None:

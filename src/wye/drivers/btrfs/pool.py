@@ -8,7 +8,7 @@
 Every verb after `open` is one ioctl and the opening of two directories; no state is kept between calls, so threads
 need no lock, and a pool that was detached is noticed by the next call. A new environment is a snapshot of
 the empty one, so that it is either there whole or not at all, as a fork is. Each of these ioctls commits the file
-system, and all who sync anything meanwhile wait; a link costs a sync of one directory.
+system, and all who sync anything meanwhile wait; a link costs a sync of one directory, or nothing before a snapshot.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import errno
 import itertools
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from wye.drivers.btrfs import changes, ioctls, loan, loop, nested, quota, storage
@@ -122,23 +122,27 @@ class Pool:
         with self._subvolume(_SNAPSHOT, _EMPTY) as empty:
             self._copy("pool:create", empty, _ENVIRONMENT, _checked(_ENVIRONMENT, environment))
 
-    def snapshot(self, environment: EnvironmentId, snapshot: SnapshotId) -> None:
-        with self._bytes(environment) as source:
-            self._copy("pool:snapshot", source, _SNAPSHOT, _checked(_SNAPSHOT, snapshot))
+    def snapshot(
+        self, environment: EnvironmentId, snapshot: SnapshotId, *, lend_to: Collection[EnvironmentId] = ()
+    ) -> None:
+        with self._bytes(environment) as source, ExitStack() as undo:
+            name = _checked(_SNAPSHOT, snapshot)
+            for each in lend_to:
+                self._lend(snapshot, each)
+                undo.callback(self._end_loan, each)
+            self._copy("pool:snapshot", source, _SNAPSHOT, name)
+            undo.pop_all()
 
     def fork(self, snapshot: SnapshotId, environment: EnvironmentId, *, limit_bytes: int | None = None) -> None:
         if limit_bytes is not None:
-            self._require_quota()
+            self.require_limits()
         with self._subvolume(_SNAPSHOT, _checked(_SNAPSHOT, snapshot)) as source:
             self._copy("pool:fork", source, _ENVIRONMENT, _checked(_ENVIRONMENT, environment), limit_bytes)
 
-    def lend(self, snapshot: SnapshotId, environment: EnvironmentId, *, limit_bytes: int | None = None) -> None:
-        if limit_bytes is not None:
-            self._require_quota()
+    def lend(self, snapshot: SnapshotId, environment: EnvironmentId) -> None:
         with self._subvolume(_SNAPSHOT, _checked(_SNAPSHOT, snapshot)), self._directory(_LOAN) as loans:
-            if (self.path / "environments" / _checked(_ENVIRONMENT, environment)).exists():
-                raise Conflict(f"the environment {environment} is in the pool already")
-            loan.make(self._host, loans, environment, snapshot)
+            self._lend(snapshot, environment)
+            loan.sync(self._host, loans)
 
     def own(
         self,
@@ -163,8 +167,7 @@ class Pool:
 
     def delete_environment(self, environment: EnvironmentId) -> None:
         self._delete("pool:delete-environment", _ENVIRONMENT, _checked(_ENVIRONMENT, environment))
-        with self._directory(_LOAN) as loans:
-            loan.end(self._host, loans, environment)
+        self._end_loan(environment)
 
     def delete_snapshot(self, snapshot: SnapshotId) -> None:
         with self._directory(_LOAN) as loans:
@@ -215,12 +218,16 @@ class Pool:
             return quota.usage(self._host, descriptor)
 
     def limit(self, environment: EnvironmentId, limit_bytes: int | None) -> None:
-        self._require_quota()
+        self.require_limits()
         if self._is_lent(environment):
             raise Conflict(f"the environment {environment} has no bytes of its own that could be limited")
         with self._subvolume(_ENVIRONMENT, environment) as descriptor:
             tree = ioctls.subvolume_id(self._host, "pool:identify", descriptor)
             ioctls.limit_qgroup(self._host, "pool:limit", descriptor, tree, limit_bytes)
+
+    def require_limits(self) -> None:
+        if not self.squota:
+            raise Unsupported("no disk limits: the pool has no simple quotas", hint=self._quota_advice())
 
     def capacity(self) -> tuple[int, int]:
         with self._directory() as descriptor:
@@ -252,6 +259,17 @@ class Pool:
             yield descriptor
         finally:
             os.close(descriptor)
+
+    def _lend(self, snapshot: SnapshotId, environment: EnvironmentId) -> None:
+        """Not yet durable."""
+        with self._directory(_LOAN) as loans:
+            if (self.path / "environments" / _checked(_ENVIRONMENT, environment)).exists():
+                raise Conflict(f"the environment {environment} is in the pool already")
+            loan.make(self._host, loans, environment, snapshot)
+
+    def _end_loan(self, environment: EnvironmentId) -> None:
+        with self._directory(_LOAN) as loans:
+            loan.end(self._host, loans, environment)
 
     def _is_lent(self, environment: EnvironmentId) -> bool:
         with self._directory():
@@ -355,10 +373,6 @@ class Pool:
         """Quotas are a file system's own affair: they are turned on only where nobody else lives."""
         tree = ioctls.subvolume_id(self._host, "pool:identify", descriptor)
         return tree == ioctls.TOP_LEVEL_TREE and os.fstat(descriptor).st_ino == ioctls.SUBVOLUME_ROOT_INODE
-
-    def _require_quota(self) -> None:
-        if not self.squota:
-            raise Unsupported("no disk limits: the pool has no simple quotas", hint=self._quota_advice())
 
     def _quota_advice(self) -> str:
         return f"on kernel 6.7 or later, run 'btrfs quota enable --simple {self.path}'"

@@ -18,7 +18,7 @@ class LendingContract:
         environment, volume = created(volumes)
         (volume / "file").write_bytes(b"then")
         snapshot, fork, kept_fork = kept(volumes, environment), environment_id(), snapshot_id()
-        volumes.lend(snapshot, fork, limit_bytes=64 * _MIB)
+        volumes.lend(snapshot, fork)
         (volume / "file").write_bytes(b"now")
         assert fork in volumes.environments()
         assert volumes.lent() == {fork}
@@ -35,7 +35,7 @@ class LendingContract:
         environment, volume = created(volumes)
         (volume / "file").write_bytes(b"then")
         snapshot, fork = kept(volumes, environment), environment_id()
-        volumes.lend(snapshot, fork, limit_bytes=64 * _MIB)
+        volumes.lend(snapshot, fork)
         settled: list[bytes] = []
 
         def settle(root: Path) -> None:
@@ -87,6 +87,21 @@ class LendingContract:
         assert fork not in volumes.environments()
         volumes.delete_snapshot(snapshot)
         assert snapshot not in volumes.snapshots()
+
+    def test_a_snapshot_is_lent_as_it_is_taken(self, volumes: Volumes) -> None:
+        environment, volume = created(volumes)
+        (volume / "file").write_bytes(b"kept")
+        snapshot, forks = snapshot_id(), [environment_id(), environment_id()]
+        volumes.snapshot(environment, snapshot, lend_to=forks)
+        assert volumes.lent() == set(forks)
+        for fork in forks:
+            assert (volumes.environment_path(fork) / "volumes" / "data" / "file").read_bytes() == b"kept"
+        stranger = environment_id()
+        with pytest.raises(Conflict):
+            volumes.snapshot(environment, snapshot_id(), lend_to=[stranger, environment])
+        with pytest.raises(Conflict):
+            volumes.snapshot(environment, snapshot, lend_to=[stranger])
+        assert stranger not in volumes.environments(), "what failed leaves nothing"
 
     def test_a_loan_outlives_the_daemon(self, volumes: Volumes) -> None:
         environment, volume = created(volumes)
