@@ -31,7 +31,7 @@ DRIVER_IMPORTERS = {
     "testing/containers.py": "real containers for the tests of what runs in them",
     "testing/installations.py": "other versions of servers come from where images get their packages",
     "testing/loop_pool.py": "a real pool for the tests of everything that lives in one",
-    "testing/memory_volumes.py": "compares trees as the real pool does",
+    "testing/differences.py": "compares trees as the real pool does",
 }
 
 

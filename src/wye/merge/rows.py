@@ -82,8 +82,8 @@ def merge_row(table: Table, triple: Triple, decisions: Decisions) -> Write | Non
         return None
     if base == ours or (theirs is None and base and ours and _differ_in_new_only(table, base, ours)):
         return Write(before=ours, after=theirs)
-    if base is None or ours is None or theirs is None:
-        after = _merge_existence(table, triple, decisions)
+    if base is None or ours is None or theirs is None or table.grain is not Grain.CELL:
+        after = _merge_whole(table, triple, decisions)
     else:
         after = _merge_cells(table, base, ours, theirs, decisions)
     return None if after == ours else Write(before=ours, after=after)
@@ -130,39 +130,12 @@ def merge_multiset(
     return merged
 
 
-def _merge_existence(table: Table, triple: Triple, decisions: Decisions) -> Row | None:
-    """The row is missing on at least one side, and all three differ."""
-    base, ours, theirs = triple.base, triple.ours, triple.theirs
-    if base is None and ours is not None and theirs is not None:
-        kind = "insert/insert"
-    elif ours is None:
-        kind = "update/delete"
-    else:
-        kind = "delete/update"
-    known = theirs or base or ours
-    assert known is not None, "at least two of three differ"
-    conflict = Conflict(
-        kind=kind,
-        place=table.place,
-        key=_key(table, known),
-        base=_to_json(table, base),
-        ours=_to_json(table, ours),
-        theirs=_to_json(table, theirs),
-    )
-    chosen = decisions.of(conflict)
-    if chosen is None or chosen.side is Side.OURS:
-        return ours
-    return theirs if chosen.side is Side.THEIRS else _from_json(table, chosen.value)
-
-
 def _differ_in_new_only(table: Table, base: Row, ours: Row) -> bool:
     """Whether all differences are in new columns, whose default may differ on each side: nobody changed the row."""
     return all(a == b or c in table.new for c, a, b in zip(table.columns, base, ours, strict=True))
 
 
 def _merge_cells(table: Table, base: Row, ours: Row, theirs: Row, decisions: Decisions) -> Row:
-    if table.grain is not Grain.CELL:
-        return _merge_whole(table, base, ours, theirs, decisions)
     after = list(ours)
     for index, column in enumerate(table.columns):
         was, mine, other = base[index], ours[index], theirs[index]
@@ -188,11 +161,19 @@ def _merge_cells(table: Table, base: Row, ours: Row, theirs: Row, decisions: Dec
     return tuple(after)
 
 
-def _merge_whole(table: Table, base: Row, ours: Row, theirs: Row, decisions: Decisions) -> Row:
+def _merge_whole(table: Table, triple: Triple, decisions: Decisions) -> Row | None:
+    """One side's row, or a given one: all three differ, and one may be missing."""
+    base, ours, theirs = triple.base, triple.ours, triple.theirs
+    known = base or theirs or ours
+    assert known is not None, "at least two of three differ"
+    if base is None and ours is not None:
+        kind = "insert/insert"
+    else:
+        kind = f"{'delete' if theirs is None else 'update'}/{'delete' if ours is None else 'update'}"
     conflict = Conflict(
-        kind="update/update",
+        kind=kind,
         place=table.place,
-        key=_key(table, base),
+        key=_key(table, known),
         base=_to_json(table, base),
         ours=_to_json(table, ours),
         theirs=_to_json(table, theirs),
@@ -203,7 +184,7 @@ def _merge_whole(table: Table, base: Row, ours: Row, theirs: Row, decisions: Dec
     if chosen.side is Side.THEIRS:
         return theirs
     row = _from_json(table, chosen.value)
-    if row is None:
+    if row is None and kind == "update/update":
         raise BadRequest(f"the resolution of {conflict.id} must be a row: it was deleted by neither side")
     return row
 

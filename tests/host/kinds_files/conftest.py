@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from wye.drivers.btrfs import compare
-from wye.drivers.btrfs.tree import Tree
 from wye.host import Host
 from wye.interfaces import PathChange
 from wye.kinds.files.apply import Application, apply
 from wye.kinds.files.plan import FilePlan, plan
 from wye.kinds.files.tree import Side
 from wye.merge.conflict import Decisions
+from wye.testing.differences import differences
 
 HOST = Host()
 DATA = "volumes/data"
@@ -46,7 +45,7 @@ class Three:
             copy(self.side("base"), self.side(name))
 
     def changes(self) -> list[PathChange]:
-        return differences(self.side("base"), self.side("theirs"))
+        return differences(self.host, self.side("base"), self.side("theirs"))
 
     @contextmanager
     def sides(self, images: dict[str, Path] | None = None) -> Iterator[tuple[Side, Side, Side]]:
@@ -77,19 +76,6 @@ class Three:
 
 def copy(source: Path, target: Path) -> None:
     HOST.run("test:copy", ["cp", "-a", "--reflink=auto", str(source), str(target)])
-
-
-def differences(base: Path, new: Path) -> list[PathChange]:
-    descriptors = [os.open(root, os.O_RDONLY | os.O_DIRECTORY) for root in (base, new)]
-    try:
-        with ExitStack() as stack:
-            trees = [Tree(HOST, descriptor) for descriptor in descriptors]
-            for tree in trees:
-                stack.callback(tree.close)
-            return compare.walk(*trees)
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
 
 
 def picture(root: Path, *, times: bool = True) -> dict[str, tuple[object, ...]]:

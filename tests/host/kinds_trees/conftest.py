@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from wye.drivers.btrfs import compare
-from wye.drivers.btrfs.tree import Tree
 from wye.host import Host
 from wye.interfaces import Bytes, FileApplication, FilePlan, PathChange
 from wye.kinds.trees.kind import Trees
+from wye.testing.differences import differences
 
 HOST = Host()
 DATABASE = "volumes/data/app.db"
@@ -51,16 +49,7 @@ class Three:
         return Bytes(root=self.home / name, images=self.images)
 
     def changes(self, base: str = "base", theirs: str = "theirs") -> list[PathChange]:
-        descriptors = [os.open(self.home / name, os.O_RDONLY | os.O_DIRECTORY) for name in (base, theirs)]
-        try:
-            with ExitStack() as stack:
-                trees = [Tree(HOST, descriptor) for descriptor in descriptors]
-                for tree in trees:
-                    stack.callback(tree.close)
-                return compare.walk(*trees)
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
+        return differences(HOST, self.home / base, self.home / theirs)
 
     def plan(
         self,

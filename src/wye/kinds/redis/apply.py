@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from wye.errors import InvariantError
 from wye.kinds.redis.connection import Argument, Connection, require_supported
-from wye.kinds.redis.keys import KeyState, read_states, state_from, to_text
+from wye.kinds.redis.keys import KeyState, read_states, state_from
 from wye.kinds.redis.plan import PlannedKey, RedisPlan
 from wye.kinds.redis.script import ABSENT, NO_EXPIRY, WRITE
-from wye.merge.conflict import NONE, Conflict, Json
+from wye.merge.conflict import NONE
 from wye.merge.refused import Refused
 
 
@@ -33,7 +33,9 @@ def apply(place: str, live: Connection, planned: RedisPlan) -> None:
         arguments += _arguments(write)
     answer = live.execute("EVAL", WRITE, 0, *arguments)
     if answer:
-        raise Refused([_unexpected(place, ordered[raw[0] - 1], state_from(b" ".join(raw[1:]))) for raw in answer])
+        found = [(ordered[raw[0] - 1], state_from(b" ".join(raw[1:]))) for raw in answer]
+        detail = "the target's key has changed since the merge was planned"
+        raise Refused([write.conflict(place, now, "changed-since", NONE, detail) for write, now in found])
 
 
 def is_applied(live: Connection, planned: RedisPlan) -> bool:
@@ -62,20 +64,3 @@ def _arguments(write: PlannedKey) -> list[Argument]:
 
 def _expiry(state: KeyState | None) -> int:
     return NO_EXPIRY if state is None or state.expires_ms is None else state.expires_ms
-
-
-def _unexpected(place: str, write: PlannedKey, now: KeyState | None) -> Conflict:
-    return Conflict(
-        kind="changed-since",
-        place=f"{place} db{write.database}",
-        key=(to_text(write.key),),
-        base=_to_json(write.expected),
-        ours=_to_json(now),
-        theirs=_to_json(write.after),
-        choices=NONE,
-        detail="the target's key has changed since the merge was planned",
-    )
-
-
-def _to_json(state: KeyState | None) -> Json:
-    return None if state is None else {"type": state.type, "expires_ms": state.expires_ms, "length": state.length}

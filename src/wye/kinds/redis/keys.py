@@ -37,6 +37,11 @@ class KeyState:
         return KeyValue(type=self.type, digest=self.digest, expires_ms=self.expires_ms, fields=fields)
 
 
+def state_to_json(state: KeyState | None) -> Json:
+    """For people, without the value."""
+    return None if state is None else {"type": state.type, "expires_ms": state.expires_ms, "length": state.length}
+
+
 def to_text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 

@@ -26,6 +26,7 @@ from wye.kinds.redis.keys import (
     read_dumps,
     read_fields,
     read_states,
+    state_to_json,
     to_bytes,
     to_text,
 )
@@ -36,7 +37,7 @@ from wye.kinds.redis.script import (
     STRING_LIMIT_BYTES,
     elements_digest,
 )
-from wye.merge.conflict import NONE, Conflict, Decisions, Json
+from wye.merge.conflict import NONE, Conflict, Decisions, Json, Side
 from wye.merge.keys import FIELD_TYPES, KeyTriple, KeyWrite, merge_keys
 
 PAYLOAD_LIMIT_BYTES = 256 << 20
@@ -60,6 +61,19 @@ class PlannedKey:
     set_fields: tuple[tuple[bytes, bytes], ...] = ()
     unset_fields: tuple[bytes, ...] = ()
     was: bytes = b""
+
+    def conflict(self, place: str, now: KeyState | None, kind: str, choices: frozenset[Side], detail: str) -> Conflict:
+        """With the target's key, which is `now` and not what was expected."""
+        return Conflict(
+            kind=kind,
+            place=f"{place} db{self.database}",
+            key=(to_text(self.key),),
+            base=state_to_json(self.expected),
+            ours=state_to_json(now),
+            theirs=state_to_json(self.after),
+            choices=choices,
+            detail=detail,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

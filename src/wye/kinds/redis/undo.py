@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from wye.kinds.redis.connection import Connection
-from wye.kinds.redis.keys import KeyState, now_ms, read_dumps, read_states, shown, to_text
+from wye.kinds.redis.keys import KeyState, now_ms, read_dumps, read_states, shown, state_to_json
 from wye.kinds.redis.plan import PlannedKey, RedisPlan
-from wye.merge.conflict import BOTH, Conflict, Decisions, Json, Side
+from wye.merge.conflict import BOTH, Decisions, Json, Side
 
 
 def plan_undo(place: str, live: Connection, inverse: RedisPlan, decisions: Decisions) -> RedisPlan:
@@ -30,8 +30,9 @@ def plan_undo(place: str, live: Connection, inverse: RedisPlan, decisions: Decis
             if mine == write.after or (mine is None and _ran_out(write.expected, now)):
                 continue
             if mine != write.expected:
-                conflict = _changed(place, write, mine)
-                chosen = decisions.of(conflict)
+                kind = f"{'delete' if write.after is None else 'update'}/{'delete' if mine is None else 'update'}"
+                detail = "the key was written to after the merge"
+                chosen = decisions.of(write.conflict(place, mine, kind, BOTH, detail))
                 if chosen is None or chosen.side is not Side.THEIRS:
                     continue
             writes.append(replace(write, expected=mine, was=dumps.get(write.key, b"")))
@@ -64,8 +65,8 @@ def undo_page(inverse: RedisPlan, *, offset: int, limit: int) -> list[Json]:
             "database": write.database,
             "key": shown(write.key),
             "change": _sort(write),
-            "before": _state(write.expected),
-            "after": _state(write.after),
+            "before": state_to_json(write.expected),
+            "after": state_to_json(write.after),
         }
         for write in inverse.writes[offset : offset + limit]
     ]
@@ -77,21 +78,3 @@ def _sort(write: PlannedKey) -> str:
 
 def _ran_out(state: KeyState | None, now: int) -> bool:
     return state is not None and state.expires_ms is not None and state.expires_ms <= now
-
-
-def _changed(place: str, write: PlannedKey, mine: KeyState | None) -> Conflict:
-    theirs = "delete" if write.after is None else "update"
-    return Conflict(
-        kind=f"{theirs}/{'delete' if mine is None else 'update'}",
-        place=f"{place} db{write.database}",
-        key=(to_text(write.key),),
-        base=_state(write.expected),
-        ours=_state(mine),
-        theirs=_state(write.after),
-        choices=BOTH,
-        detail="the key was written to after the merge",
-    )
-
-
-def _state(state: KeyState | None) -> Json:
-    return None if state is None else {"type": state.type, "expires_ms": state.expires_ms, "length": state.length}
