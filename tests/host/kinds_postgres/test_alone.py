@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from wye.kinds.postgres.session import LOG_SCHEMA
+from wye.kinds.postgres.catalog import read_schema
+from wye.kinds.postgres.session import LOG_SCHEMA, begin_session
 from wye.merge.refused import Refused
 
 pytestmark = pytest.mark.host
@@ -547,6 +548,9 @@ class Apart:
 @pytest.fixture(scope="module")
 def apart(rig: Any) -> Iterator[Apart]:
     production = world(rig)
+    production.run(
+        "world", ["comment on policy everything on item is 'old'", "alter table item alter label set statistics 300"]
+    )
     yield Apart(rig, production, rig.base(production))
     production.discard()
     rig.sweep()
@@ -562,3 +566,27 @@ def test_what_no_event_trigger_sees(apart: Apart, statement: str, kind: str) -> 
 @pytest.mark.parametrize("statement", NOTHING)
 def test_nothing_came_of_it(apart: Apart, statement: str) -> None:
     assert not any(changes.ddl for changes in apart.read(statement))
+
+
+BACK = [
+    "comment on trigger noting on item is 'said'",
+    "comment on constraint positive on item is 'said'",
+    "comment on policy everything on item is null",
+    "alter table item alter stock set statistics 500",
+    "alter table item alter label set statistics -1",
+    "alter table item disable trigger noting",
+]
+
+
+@pytest.mark.parametrize("statement", BACK)
+def test_taken_back(rig: Any, apart: Apart, statement: str) -> None:
+    def state() -> Any:
+        return read_schema(connection)
+
+    (changes,) = apart.read(statement)
+    with contextlib.closing(begin_session(apart.production.server.connect("world"))) as connection:
+        before = state()
+        applied = rig.apply(apart.production, changes)
+        assert state() != before
+        rig.apply(apart.production, applied.undo)
+        assert state() == before

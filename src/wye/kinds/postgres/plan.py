@@ -211,7 +211,7 @@ def _read_schemas(side: _Side, catalogs: Mapping[str, int]) -> tuple[Schema, Sch
     base, theirs = side.both(read_schema)
     # A base of later than the fork's making has the beginning of the same log.
     statements, refused = read_statements(side.fork, side.database, since=last_statement(side.base))
-    if base == theirs:
+    if base == theirs and not refused:
         refused += unshown(side.place, side.base, side.fork, logged, [statement.sql for statement in statements])
     return base, theirs, statements, refused
 

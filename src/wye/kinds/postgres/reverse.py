@@ -19,6 +19,7 @@ from wye.kinds.postgres.catalog import Schema
 from wye.kinds.postgres.ddl import EXPAND, Statement
 from wye.kinds.postgres.objects import Name, Thing, name_of, qualified
 from wye.kinds.postgres.parsing import Unparsable
+from wye.kinds.postgres.reverse_settings import PARTS, comment_on_part
 from wye.kinds.postgres.reverse_table import alter_enum, alter_table, rename
 from wye.kinds.postgres.session import quote
 from wye.kinds.postgres.walk import NoInverse, Walk, enum_name, two
@@ -279,6 +280,8 @@ def _comment(walk: Walk, node: Any) -> None:
             raise NoInverse
         if not walk.objects.things[table].is_made:
             _uncomment(walk, "column", ("column", *table[1:], last.string.sval), table)
+    elif sort in PARTS:
+        comment_on_part(walk, sort, node)
     else:
         raise NoInverse
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from wye.kinds.postgres.objects import Name, Thing, name_of, qualified
 from wye.kinds.postgres.parsing import Unparsable, parse
+from wye.kinds.postgres.reverse_settings import SETTINGS
 from wye.kinds.postgres.session import literal, quote
 from wye.kinds.postgres.walk import NoInverse, Walk, enum_name, two
 
@@ -238,4 +239,5 @@ _ALTERATIONS: dict[str, Callable[[Walk, Any, Name, Thing], None]] = {
     "AT_AddConstraint": _add_constraint,
     "AT_DropConstraint": _drop_constraint,
     "AT_ValidateConstraint": _validate_constraint,
+    **SETTINGS,
 }
