@@ -55,6 +55,7 @@ REFUSED = [
     "alter system set work_mem = '1MB'",
     "create tablespace x location '/tmp'",
     "this is no SQL",
+    "refresh materialized view v with no data",
     "create subscription s connection 'host=x' publication p",
 ]
 

@@ -23,6 +23,8 @@ SCHEMA = {
     "table t.stocked": "v p f f n security_barrier=true app ",
     "view t.stocked": "v SELECT item.id\n   FROM t.item;",
     "function t.f(integer)": "CREATE OR REPLACE FUNCTION t.f(integer)\n AS $function$old$function$\n app ",
+    "comment t.item.noted trigger": "it's old",
+    "column-setting t.item.label": "statistics 300",
     "trigger t.item.noted": "CREATE TRIGGER noted AFTER INSERT ON t.item EXECUTE FUNCTION t.g() O",
     "type t.mood": "e app  'sad'",
 }
@@ -73,6 +75,15 @@ INVERSES = {
     ],
     "alter table item alter label set not null": ['alter table "t"."item" alter column "label" drop not null'],
     "alter table item alter stock set not null": [],
+    "alter table item alter stock set statistics 5": [
+        'alter table "t"."item" alter column "stock" set statistics -1'
+    ],
+    "alter table item alter label set statistics 5": [
+        'alter table "t"."item" alter column "label" set statistics 300'
+    ],
+    "alter table item disable trigger noted": ['alter table "t"."item" enable trigger "noted"'],
+    "comment on trigger noted on item is 'new'": ['comment on trigger "noted" on "t"."item" is \'it\'\'s old\''],
+    "comment on constraint positive on item is 'new'": ['comment on constraint "positive" on "t"."item" is null'],
     "alter table item alter stock drop not null": ['* alter table "t"."item" alter column "stock" set not null'],
     "alter table item alter stock set default 5": [
         'alter table "t"."item" alter column "stock" drop default',
@@ -113,7 +124,9 @@ IRREVERSIBLE = [
     "drop schema t",
     "grant select on item to app",
     "alter table item set (fillfactor = 50)",
-    "alter table item alter stock set statistics 5",
+    "alter table item alter stock set (n_distinct = 5)",
+    "alter table item disable trigger all",
+    "comment on trigger missing on item is 'x'",
     "create aggregate a (int) (sfunc = int4pl, stype = int)",
 ]
 
