@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-from wye.testing.running_daemon import LANE
+from wye.testing.running_daemon import ROOT
 
 
 @pytest.fixture(scope="session")
 def test_root() -> Path:
     """The tests' own daemon root: pool, images, database. `bin/test --clean` removes it."""
-    root = Path(os.environ.get("WYE_TEST_ROOT") or f"/var/lib/wye-tests{f'-{LANE}' if LANE else ''}")
-    root.mkdir(parents=True, exist_ok=True)
-    return root
+    ROOT.mkdir(parents=True, exist_ok=True)
+    return ROOT

@@ -20,6 +20,9 @@ pytestmark = [pytest.mark.host, pytest.mark.timeout(3000)]
 
 HERE = Path(__file__).parent
 SHARE = int(os.environ.get("WYE_CRASH_SHARE", "1"))
+"""Of the labels, one in so many."""
+TURN = int(os.environ.get("WYE_CRASH_TURN", "0"))
+"""Which ones: from turn to turn they are others, until all were among them."""
 """One in so many labels is tried; 1 tries all, as `bin/test --slow` does."""
 
 COMPOSE = """
@@ -139,7 +142,7 @@ def die_at_each(
     before: dict[str, int | list[str]],
 ) -> None:
     """The daemon that finds what is left of one death is the one that dies next: it dies only while it is armed."""
-    tried = labels[::SHARE]
+    tried = labels[TURN % min(SHARE, len(labels)) :: SHARE]
     client = stage.restart(f"kill:{tried[0]}")
     for label, following in zip(tried, [*tried[1:], ""], strict=True):
         prepare()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.inventory import inventory
-from tests.crash.test_kill_everywhere import SHARE, Stage, staged
+from tests.crash.test_kill_everywhere import SHARE, TURN, Stage, staged
 from wye.api.client import Client
 from wye.api.wire import MergeResult
 from wye.errors import WyeError
@@ -220,8 +220,8 @@ class Sweep:
             labels = list(dict.fromkeys(self.stage.labels.read_text().split()))
             assert len(labels) > 20, "the verb hardly touches the machine: are its operations labelled?"
             step = 1 if SHARE == 1 else FEWER * SHARE
-            first = (2 * number + 1) * step // (2 * len(self.verbs))
-            self.due[current] = labels[first::step]
+            first = (2 * number + 1) * step // (2 * len(self.verbs)) + TURN
+            self.due[current] = labels[first % min(step, len(labels)) :: step]
         while any(self.due.values()):
             verb = self._killed(verb, self.due[verb].pop(0)) if self.due[verb] else self._undisturbed(verb)
 

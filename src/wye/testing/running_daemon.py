@@ -21,7 +21,9 @@ from wye.errors import InvariantError, Unavailable
 from wye.host import Host
 
 # Tests that run side by side on one machine need a lane each: 0 to 4. It moves what daemons have of the machine's own.
-LANE = int(os.environ.get("WYE_TEST_LANE", "0"))
+LANE = int(os.environ.get("WYE_TEST_LANE") or "0")
+ROOT = Path(os.environ.get("WYE_TEST_ROOT") or f"/var/lib/wye-tests{f'-{LANE}' if LANE else ''}")
+"""What tests keep from run to run: a pool, images, a database."""
 _START_S = 60.0
 _STOP_S = 60.0
 

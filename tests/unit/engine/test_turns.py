@@ -3,6 +3,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+import pytest
+
 from wye.engine.turns import Turns
 from wye.errors import Unavailable
 
@@ -85,7 +87,10 @@ def test_all_waits_for_those_who_change_and_keeps_others_out() -> None:
     assert late.wait(SOON_S)
 
 
-def test_a_change_that_never_ends_does_not_hold_up_others_through_those_who_want_all() -> None:
+def test_a_change_that_never_ends_does_not_hold_up_others_through_those_who_want_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("wye.engine.turns._HELD_UP_S", 0.2)
     turns, changing, release, given_up, other = Turns(), *(threading.Event() for _ in range(4))
     begin(lambda: hold(turns, "a", changing, release))
     assert changing.wait(SOON_S)
