@@ -148,7 +148,7 @@ def test_against_what_it_does_not_come_of(rig: Any) -> None:
 
 
 def test_a_sibling_that_numbered_its_transactions_alike(rig: Any) -> None:
-    """Both add a column in the first transaction since they parted: row versions of the catalogs agree, names do not."""
+    """Both add a column in the first transaction since they parted: rows of the catalogs have equal versions."""
     production = rig.create()
     production.run(APP, SETUP, "public")
     fork, sibling = rig.fork(production), rig.fork(production)
