@@ -14,6 +14,7 @@ from typing import Annotated, Any, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from wye import __version__
 from wye.cli.session import Session, session_of
 from wye.errors import WyeError
 
@@ -139,6 +140,12 @@ def _several(make_metavar: Callable[..., str]) -> Callable[..., str]:
     return lambda ctx, usage=False: f"{make_metavar(ctx, usage=usage)}{'...' if usage else ''}"
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"wye {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     context: typer.Context,
@@ -146,6 +153,9 @@ def options(
         str | None,
         typer.Option("--address", help="Where the daemon listens: unix:///path or http://host:port.", metavar="URL"),
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version of wye here.", is_eager=True, callback=_show_version)
+    ] = False,
 ) -> None:
     """git for running production: fork a whole live environment, see what changed, merge it back."""
     session_of(context).address = address

@@ -7,10 +7,12 @@ import sys
 
 import pytest
 
+import wye
+
 HEAVY = {"pydantic", "rich", "yaml", "websockets", "asyncio", "wye.model", "wye.api.wire.shape"}
 
 
-@pytest.mark.parametrize("command", ["version", "exec"])
+@pytest.mark.parametrize("command", ["version", "exec", "ps", "diff"])
 def test_nothing_heavy_is_imported_before_the_daemon_is_asked(command: str) -> None:
     program = (
         "import sys, typer; from wye.cli.main import app; typer.main.get_command(app).commands[sys.argv[1]];"
@@ -18,3 +20,13 @@ def test_nothing_heavy_is_imported_before_the_daemon_is_asked(command: str) -> N
     )
     done = subprocess.run([sys.executable, "-c", program, command], capture_output=True, text=True, check=True)
     assert not HEAVY & set(done.stdout.split())
+
+
+def test_the_version_is_told_without_a_daemon() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from wye.cli.main import main; main()", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"wye {wye.__version__}\n"
