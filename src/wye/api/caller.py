@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
@@ -31,6 +31,8 @@ class Caller:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self.while_waiting: Callable[[], object] | None = None
+        """Called where something is asked for, when the request is on its way and before its answer is read."""
 
     def __enter__(self) -> Self:
         return self
@@ -52,12 +54,18 @@ class Caller:
 
     def _get(self, kind: Callable[[], type[_A]], path: str, **query: Any) -> _A:
         """`kind` is asked for when the request is on its way: `wire` imports what it has while the daemon works."""
-        answer = self._transport.ask("GET", path, query=query)
+        answer = self._ask(path, query)
         return read(kind(), answer())
 
     def _list(self, kind: Callable[[], type[_V]], path: str, **query: Any) -> tuple[_V, ...]:
-        answer = self._transport.ask("GET", path, query=query)
+        answer = self._ask(path, query)
         return read_all(kind(), answer())
+
+    def _ask(self, path: str, query: Mapping[str, Any]) -> Callable[[], bytes]:
+        answer = self._transport.ask("GET", path, query=query)
+        if self.while_waiting is not None:
+            self.while_waiting()
+        return answer
 
     def _post(self, kind: type[_A], path: str, request: BaseModel | None = None) -> _A:
         return read(kind, self._transport.request("POST", path, body=_body(request)))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wye.cli import environments
+from wye.cli.later import later
 from wye.cli.session import AnyEnvironment, Json, say, session_of
-from wye.cli.tables import show
+
+if TYPE_CHECKING:
+    from wye.cli import environments, tables
+else:
+    environments, tables = later("environments"), later("tables")
 
 
 def ps(
@@ -23,13 +27,13 @@ def ps(
     now = time.time()
     if environment is not None:
         one = session.client.environment(environment)
-        session.show(one, lambda: show(environments.heading(one, now), "", environments.services(one, now)))
+        session.show(one, lambda: tables.show(environments.heading(one, now), "", environments.services(one, now)))
         return
     found = session.client.environments(project)
 
     def render() -> None:
         if found:
-            show(environments.listing(found, now))
+            tables.show(environments.listing(found, now))
         else:
             say("no environments yet: 'wye up' in the directory of a compose file makes the first")
 

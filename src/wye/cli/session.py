@@ -16,11 +16,14 @@ from wye.api import faults, wire
 from wye.api.caller import Progress
 from wye.api.client import Client, connect
 from wye.cli import words
+from wye.cli.later import later
 from wye.cli.progress import Watch
 from wye.errors import WyeError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+_tables = later("tables")
 
 T = TypeVar("T")
 
@@ -41,6 +44,7 @@ class Session:
         """Connects when first asked for."""
         if self._client is None:
             self._client = connect(self.address, note=note)
+            self._client.while_waiting = None if self.json else _tables
         return self._client
 
     # ------------------------------------------------------------ results

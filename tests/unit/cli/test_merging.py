@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.text import Text
 
 from wye.api import wire
-from wye.cli import diff, outcome, stores, tables, text, words
+from wye.cli import differences, outcome, stores, tables, text, words
 
 
 def plain(shown: Iterable[tables.Shown], capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -178,7 +178,7 @@ def test_a_diff_with_databases_and_text() -> None:
         environment="fix-1", against="production", base="c" * 64, spec=(), places=(), files=(changed,), total_files=1,
         stores=(POSTGRES,),
     )  # fmt: skip
-    shown = lines_of(diff.lines(result, 1000, sample=20))
+    shown = lines_of(differences.lines(result, 1000, sample=20))
     assert shown[-5:] == [
         "M layer web /app.py  (4 B)",
         "@@ -1 +1 @@",
@@ -186,9 +186,9 @@ def test_a_diff_with_databases_and_text() -> None:
         "+b\\x07",
         "in full, in pages: --offset 0 --limit 1000",
     ]
-    assert lines_of(diff.lines(result, 50))[-1] == "... and 51 rows or keys more: --offset 50"
-    assert lines_of(diff.lines(result, 1000))[-1] == "+b\\x07"
-    assert lines_of(diff.stat_lines(result))[-2:] == [
+    assert lines_of(differences.lines(result, 50))[-1] == "... and 51 rows or keys more: --offset 50"
+    assert lines_of(differences.lines(result, 1000))[-1] == "+b\\x07"
+    assert lines_of(differences.stat_lines(result))[-2:] == [
         "  materialized view public.totals: is refreshed",
         "layer web: 1 modified",
     ]

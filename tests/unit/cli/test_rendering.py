@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wye.api import wire
-from wye.cli import collect, diff, doctor, environments, events, logs, progress, tables, words
+from wye.cli import collect, differences, doctor, environments, events, logs, progress, tables, words
 
 NOW = 1_000_000.0
 
@@ -92,7 +92,7 @@ FILE = wire.FileView(kind="file", size_bytes=2048, mode=0o644, uid=0, gid=0)
 
 def changed(path: str, change: str, before: wire.FileView | None, after: wire.FileView | None, **more: object) -> str:
     fields = {"place": "volume data", "path": path, "change": change, "before": before, "after": after, **more}
-    return diff.file_line(wire.FileChange.model_validate(fields)).plain
+    return differences.file_line(wire.FileChange.model_validate(fields)).plain
 
 
 def test_files() -> None:
@@ -134,7 +134,7 @@ def test_a_whole_diff() -> None:
         files=(wire.FileChange(place="layer web", path="/x", change="added", before=None, after=FILE),),
         total_files=41,
     )
-    assert [line.plain for line in diff.lines(found, 1)] == [
+    assert [line.plain for line in differences.lines(found, 1)] == [
         "fix-1 against production",
         "M setting services.web.environment.DEBUG: 0 → 1",
         'A setting services.cache = {"image":"x"}',
@@ -143,7 +143,7 @@ def test_a_whole_diff() -> None:
         "A layer web /x  (2.0 KiB)",
         "... and 40 files more: --offset 1",
     ]
-    assert [line.plain for line in diff.stat_lines(found)][1:] == [
+    assert [line.plain for line in differences.stat_lines(found)][1:] == [
         "3 settings",
         "M volume db (postgres): 1.0 MiB changed; 12 modified, 2 added files",
         "layer web: 1 added",
@@ -152,7 +152,7 @@ def test_a_whole_diff() -> None:
 
 
 def test_nothing_differs() -> None:
-    assert [line.plain for line in diff.lines(result(), 1000)][1:] == ["nothing differs"]
+    assert [line.plain for line in differences.lines(result(), 1000)][1:] == ["nothing differs"]
 
 
 # ---------------------------------------------------------------- the rest
