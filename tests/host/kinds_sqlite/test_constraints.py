@@ -175,6 +175,19 @@ def test_every_unique_key_that_a_row_runs_into_is_told_at_once(three: Three) -> 
     assert three.query("ours", "SELECT * FROM t WHERE id > 9") == [(10, "free", "b", 8), (11, "f", "f", 201)]
 
 
+def test_an_index_over_some_rows_refuses_what_comes_to_be_among_them(three: Three) -> None:
+    three.run("base", "CREATE TABLE t (id INTEGER PRIMARY KEY, seat, taken)")
+    three.run("base", "CREATE UNIQUE INDEX once ON t (seat) WHERE taken", "INSERT INTO t VALUES (1, 7, 0), (2, 7, 0)")
+    three.copy()
+    three.run("ours", "UPDATE t SET taken = 1 WHERE id = 1")
+    three.run("theirs", "UPDATE t SET taken = 1 WHERE id = 2")
+    (found,) = conflicts(three)
+    assert (found.kind, found.key, found.column, found.choices) == ("unique", ("2",), "seat", REPAIRS)
+    assert found.ours == {"id": "2", "seat": "7", "taken": "0"}
+    assert three.merge(Decisions({found.id: value({"seat": 8})})) == []
+    assert three.query("ours", "SELECT * FROM t") == [(1, 7, 1), (2, 8, 1)]
+
+
 def test_checks_nulls_and_types(three: Three) -> None:
     """Each half of a row is fine by itself; only the row that both make of it is not."""
     three.run(

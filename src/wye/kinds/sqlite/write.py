@@ -148,7 +148,7 @@ class Writer:
         row = write.after or write.before or ()
         kind, theirs = _KINDS.get(getattr(error, "extendedresult", 0), "constraint"), staged.named(row)
         own = staged.own(number, row)
-        taken = list(self._taken(row)) if kind == "unique" else []
+        taken = list(self._taken(row, write.before)) if kind == "unique" else []
         for columns, holder in taken:
             conflict = Conflict(
                 kind=kind, place=place, key=own, column=", ".join(columns), ours=holder, theirs=theirs,
@@ -177,8 +177,9 @@ class Writer:
         columns = tuple(part.removeprefix(f"{self._shape.name}.") for part in named.split(", "))
         return columns if set(columns) <= set(self._table.columns) else ()
 
-    def _taken(self, row: Row) -> Iterator[tuple[tuple[str, ...], dict[str, Cell]]]:
-        """Columns of unique indexes under which the target has an equal row already, and that row."""
+    def _taken(self, row: Row, before: Row | None) -> Iterator[tuple[tuple[str, ...], dict[str, Cell]]]:
+        """Columns of unique indexes under which the target has an equal row already, and that row: another than
+        `before`, which is still there if only an index over some rows refused it."""
         cells = dict(zip(self._table.columns, row, strict=True))
         select = self._cells.selected(self._table.columns)
         for index in self._shape.indexes:
@@ -192,8 +193,9 @@ class Writer:
             )
             statement = f"SELECT {select} FROM {self._name} WHERE {where} LIMIT 1"
             found = self._connection.execute(statement, [value for _, value in bound]).fetchall()
-            if found:
-                yield columns, dict(zip(self._table.columns, self._cells.row(found[0]), strict=True))
+            holder = self._cells.row(found[0]) if found else None
+            if holder is not None and holder != before:
+                yield columns, dict(zip(self._table.columns, holder, strict=True))
 
     def _key(self, row: Row) -> tuple[str, list[Value]]:
         cells = dict(zip(self._table.columns, row, strict=True))
