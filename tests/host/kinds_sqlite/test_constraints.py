@@ -300,7 +300,7 @@ def test_a_parent_table_that_the_fork_dropped(three: Three) -> None:
 
 
 SCHEMA = [
-    "CREATE TABLE parent (id INTEGER PRIMARY KEY, code TEXT COLLATE NOCASE UNIQUE, n INT, m INT CHECK (n + m < 8))",
+    "CREATE TABLE parent (id INTEGER PRIMARY KEY, code TEXT COLLATE NOCASE UNIQUE, n INT, m INT CHECK (n + m < 6))",
     """CREATE TABLE child (id INTEGER PRIMARY KEY, p INT REFERENCES parent DEFERRABLE INITIALLY DEFERRED,
         c TEXT REFERENCES parent (code), s INT, UNIQUE (p, s))""",
 ]
@@ -381,14 +381,14 @@ def holds(rows: Rows) -> bool:
 def test_rounds_against_sqlite_itself(three: Three) -> None:
     """Refused exactly where SQLite refuses the merged rows; and what "ours" settles, it takes."""
     seen: Counter[str] = Counter()
-    for seed in range(150):
+    for seed in range(70):
         rng = random.Random(seed)
         again = type(three)(three.home / str(seed))
         again.run("base", *SCHEMA)
         mutate(again, "base", rng, 40)
         again.copy()
-        mutate(again, "ours", rng, rng.randrange(1, 6))
-        mutate(again, "theirs", rng, rng.randrange(1, 6))
+        mutate(again, "ours", rng, rng.randrange(1, 8))
+        mutate(again, "theirs", rng, rng.randrange(1, 8))
         base, ours, theirs = (rows_of(again, name) for name in ("base", "ours", "theirs"))
         expected = three_ways(base, ours, theirs)
         decided: dict[str, Resolution] = {}
