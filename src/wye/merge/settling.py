@@ -37,14 +37,15 @@ Found = TypeVar("Found", bound=Violation)
 
 
 class Settling:
-    """The decisions of one merge about what is refused, round after round. Open conflicts are left with `decisions`."""
+    """The decisions of one merge about what is refused, round after round. Open conflicts are left with `decisions`.
+    `refused`: what is in conflict besides these."""
 
-    def __init__(self, decisions: Decisions) -> None:
+    def __init__(self, decisions: Decisions, refused: Iterable[Conflict] = ()) -> None:
         self._decisions = decisions
         self._repaired: set[str] = set()
         """Ids whose value was taken in an earlier round, so that it is what is refused now."""
-        self._hidden: list[Conflict] = []
-        """What is not told, for it hangs on something undecided."""
+        self._hidden = list(refused)
+        """What is not told here, above all because it hangs on something undecided."""
 
     def settle(self, attempt: Callable[[], Sequence[Found]], amend: Callable[[Found, Resolution], bool]) -> None:
         """Attempts until nothing is refused, or nothing of that can be changed. `attempt` writes all, or nothing and

@@ -160,6 +160,14 @@ def test_what_depends_on_something_undecided_is_told_afterwards(three: Three) ->
     assert three.query("ours", "SELECT p FROM child WHERE id = 5") == [(10,)]
 
 
+def test_what_hangs_on_a_table_that_is_refused_is_not_told(three: Three) -> None:
+    three.run("base", *FAMILY, "ALTER TABLE parent ADD COLUMN gone")
+    three.copy()
+    three.run("ours", "ALTER TABLE parent DROP COLUMN gone")
+    three.run("theirs", "INSERT INTO parent VALUES (20, 'new', 1)", "INSERT INTO child VALUES (5, 20, NULL)")
+    assert [(found.kind, found.key) for found in conflicts(three)] == [("schema", ("parent",))]
+
+
 def test_every_unique_key_that_a_row_runs_into_is_told_at_once(three: Three) -> None:
     three.run("base", "CREATE TABLE t (id INTEGER PRIMARY KEY, a UNIQUE, b TEXT, c, UNIQUE (b COLLATE NOCASE, c))")
     three.run("base", "CREATE UNIQUE INDEX odd ON t (c + 1) WHERE c > 100")

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import apsw
@@ -292,7 +292,8 @@ class _Merge:
 
     def _write(self, tables: list[Staged]) -> None:
         """Writes; again, after decisions about what constraints refuse."""
-        settling = _LeftOut(self.refused) if self.is_back else Settling(self.decisions)
+        whole = [replace(each, place=f"{self.place} {each.key[0]}", key=()) for each in self.refused]
+        settling = _LeftOut(self.refused) if self.is_back else Settling(self.decisions, whole)
         settling.settle(lambda: self._attempt(tables), amend)
         self.written = sum(len(staged.writes) for staged in tables)
 
