@@ -212,7 +212,10 @@ def _read_schemas(side: _Side, catalogs: Mapping[str, int]) -> tuple[Schema, Sch
     # A base of later than the fork's making has the beginning of the same log.
     statements, refused = read_statements(side.fork, side.database, since=last_statement(side.base))
     if base == theirs and not refused:
-        refused += unshown(side.place, side.base, side.fork, logged, [statement.sql for statement in statements])
+        ran = [statement.sql for statement in statements]
+        differing = {name for name, *_ in set(before) ^ set(after)}
+        looked_at = {n: block for n, block in logged.items() if n in differing or not side.descends}
+        refused += unshown(side.place, side.base, side.fork, looked_at, ran)
     return base, theirs, statements, refused
 
 

@@ -33,7 +33,7 @@ what else in its name, and which rows count."""
 _NO_OBJECTS = frozenset({"pg_depend", "pg_enum", "pg_init_privs", "pg_ts_config_map"})
 """What they hold is in other rows, or wholly in the dictionary."""
 _ABOUT = {"pg_description": "", "pg_seclabel": " || ' ' || t.provider"}
-_NOBODYS = re.compile(rf"(?:^|[ .(])(?:pg_temp|pg_toast|{LOG_SCHEMA})(?:_\w+)?(?:$|[ .\[])")
+_NOBODYS = re.compile(rf"(?:^|[ .(])(?:pg_(?:temp|toast)(?:_\w+)?|{LOG_SCHEMA})(?:$|[ .\[])")
 _COUNTED = (
     "relfilenode", "relpages", "reltuples", "relallvisible", "relallfrozen", "reltoastrelid", "relhasindex",
     "relhasrules", "relhastriggers", "relhassubclass", "relfrozenxid", "relminmxid", "relrewrite", "relnatts",
@@ -59,10 +59,14 @@ def unshown(
 ) -> list[Conflict]:
     """Refusals for what differs in `catalogs` (each from a block on) although the dictionaries agree. `statements`:
     what the fork's log holds."""
-    sql = _versions(catalogs)
-    before, after = (set(fetch(side, sql)) for side in (base, fork))
-    gone, come = before - after, after - before
-    touched = sorted({name for name, _, _ in gone | come})
+    if catalogs.keys() <= _NO_OBJECTS:
+        return []
+    sql = _contents(catalogs)
+    # By content, not by place and version: where a catalog was rewritten, these are another row's.
+    before, after = ({(name, content): at for name, content, at in fetch(side, sql)} for side in (base, fork))
+    gone = [(key[0], before[key]) for key in before.keys() - after.keys()]
+    come = [(key[0], after[key]) for key in after.keys() - before.keys()]
+    touched = sorted({name for name, _ in (*gone, *come)})
     columns = {name: (skipped or [], oids or []) for name, skipped, oids in _columns(fork, touched)}
     was, now = _read(base, gone, columns), _read(fork, come, columns)
     ran = "; ".join(statements[:_SHOWN_STATEMENTS])
@@ -79,9 +83,9 @@ def unshown(
     ]
 
 
-def _versions(catalogs: Mapping[str, int]) -> str:
+def _contents(catalogs: Mapping[str, int]) -> str:
     return " union all ".join(
-        f"select '{name}', ctid::text, xmin::text from {name} where ctid >= '({block},0)'"
+        f"select '{name}', hashtextextended(t::text, 0), ctid::text from {name} t where ctid >= '({block},0)'"
         for name, block in catalogs.items()
         if name not in _NO_OBJECTS
     )
@@ -93,11 +97,11 @@ def _columns(connection: Connection, catalogs: Collection[str]) -> list[tuple[An
 
 def _read(
     connection: Connection,
-    versions: Collection[tuple[str, ...]],
+    rows: Collection[tuple[str, str]],
     columns: Mapping[str, tuple[list[str], list[str]]],
 ) -> _Rows:
-    """The rows of these versions, but for what belongs to nobody: temporary objects, TOAST, and wye's own log."""
-    queries = [_rows(name, [at for catalog, at, _ in versions if catalog == name], *columns[name]) for name in columns]
+    """These rows, but for what belongs to nobody: temporary objects, TOAST, and wye's own log."""
+    queries = [_rows(name, [at for catalog, at in rows if catalog == name], *columns[name]) for name in columns]
     return {
         (catalog, name): (oid, plain, oids)
         for catalog, name, oid, plain, oids in (fetch(connection, " union all ".join(queries)) if queries else ())
