@@ -32,10 +32,11 @@ APPLICATION = """
 import sqlite3, sys
 c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
 c.execute("PRAGMA wal_autocheckpoint = 0")
-c.execute("INSERT INTO t VALUES (100, 'written', 0)")
+c.execute(sys.argv[2])
 print("there", flush=True)
 sys.stdin.read()
 """
+WRITE = "INSERT INTO t VALUES (100, 'written', 0)"
 MERGED = [(1, "f", 1), (2, "b", 2), (3, "new", 3)]
 
 
@@ -49,11 +50,10 @@ def shared(three: Three) -> Three:
 
 
 @contextmanager
-def application(three: Three, name: str = "live") -> Iterator[None]:
+def application(three: Three, name: str = "live", *, statement: str = WRITE) -> Iterator[None]:
     """Has the database open, and keeps what it wrote in the log."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", APPLICATION, str(three.path(name))], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    argv = [sys.executable, "-c", APPLICATION, str(three.path(name)), statement]
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == b"there\n"
@@ -173,24 +173,6 @@ def test_what_cannot_be_started_says_why(shared: Three, monkeypatch: pytest.Monk
 def test_no_answer_in_time(shared: Three, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "_PATIENCE_S", 0.5)
     planned = shared.plan()
-    with application_that_locks(shared), pytest.raises(DatabaseFailed, match="too long"):
+    with application(shared, statement="BEGIN IMMEDIATE"), pytest.raises(DatabaseFailed, match="too long"):
         shared.apply(planned, trees=Trees(HOST, uid_base=0))
     assert shared.query("live", "SELECT count(*) FROM t") == [(2,)]
-
-
-@contextmanager
-def application_that_locks(three: Three) -> Iterator[None]:
-    script = (
-        "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None)\nc.execute('BEGIN IMMEDIATE')\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", f"{script}print('held', flush=True)\nsys.stdin.read()", str(three.path("live"))],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"held\n"
-        yield
-    finally:
-        process.kill()
-        process.communicate()
