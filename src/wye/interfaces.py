@@ -815,7 +815,15 @@ class ServerKind(Kind, Protocol):
         is not in it. What it does not keep is not committed."""
         ...
 
-    def load(self, kept: bytes, *, place: str, target: Endpoint | None = None) -> Changes:
+    def load(
+        self,
+        kept: bytes,
+        *,
+        place: str,
+        target: Endpoint | None = None,
+        before: Callable[[], AbstractContextManager[Endpoint]] | None = None,
+    ) -> Changes:
         """What `keep` got, to be applied like other changes. With `target`: for an `apply` that may have been cut
-        short there, without what never came to its commit."""
+        short there, without what never came to its commit. `before`: opens a server on the bytes before that `apply`,
+        asked only for what it destroyed; without it, that is not brought back, and its taking back refused by name."""
         ...

@@ -138,9 +138,93 @@ def test_what_somebody_has_come_to_use_is_asked_about(shop: Shop) -> None:
     assert shop.sh("production", "cat /docs/guide", "docs").startswith("one\n")
 
 
-def test_what_a_merge_destroyed_only_a_restore_brings_back(shop: Shop) -> None:
+def destroy(shop: Shop) -> None:
+    """A fork that drops a table and a column and changes a type, beside other things."""
     shop.project.fork()
-    shop.sql("f", "alter table items drop column price")
+    shop.sql(
+        "f",
+        "drop table parcels cascade; alter table items drop column price; alter table items alter stock type bigint",
+    )
+    shop.sql("f", "alter table items add column note text; update items set note = 'seen', name = 'first' where id = 1")
+    shop.redis("f", "set", "greeting", "bye")
+
+
+PARCELS = """
+create table parcels (id serial primary key, orders bigint references orders on delete cascade, weight numeric(6, 2) not null check (weight > 0));
+insert into parcels (orders, weight) select id, id + 0.5 from orders where id <= 100;
+create index heavy on parcels (weight) where weight > 50;
+comment on table parcels is 'sent';
+create view sent as select p.id, o.item from parcels p join orders o on o.id = p.orders
+"""
+ALL = "select to_jsonb(x) from {0} x order by id"
+
+
+def test_what_a_merge_destroyed_comes_back_while_orders_come_in(shop: Shop) -> None:
+    shop.sql("production", PARCELS)
+    before = schema(shop)
+    parcels, prices = (
+        shop.sql("production", ALL.format("parcels")),
+        shop.sql("production", "select id, price from items order by id"),
+    )
+    destroy(shop)
+    with Customers(shop) as customers:
+        done = shop.merged()
+        merged = schema(shop)
+        customers.wait_for_more()
+        shop.sql(
+            "production",
+            "insert into items (id, name, stock) values (51, 'new', 3); delete from items where id = 49 and not exists"
+            " (select from orders where item = 49); update items set name = 'second' where id = 2",
+        )
+        back = shop.project.client.revert(done.entry)
+        assert back.merged, back.conflicts
+        customers.wait_for_more()
+        assert in_any_order(schema(shop)) == in_any_order(before)
+        assert shop.sql("production", ALL.format("parcels")) == parcels
+        assert shop.sql("production", "select id, price from items where id <= 50 order by id") == prices
+        assert (
+            shop.sql("production", "select name, price from items where id in (1, 2, 51) order by id")
+            == "item 1|1\nsecond|2\nnew|1"
+        )
+        shop.sql("production", "delete from items where id = 51")
+        redone = shop.project.client.revert(back.entry)
+        assert redone.merged, redone.conflicts
+        assert in_any_order(schema(shop)) == in_any_order(merged)
+        customers.wait_for_more()
+        assert shop.project.client.revert(redone.entry).merged
+        assert shop.sql("production", ALL.format("parcels")) == parcels
+        assert shop.merged().entry
+        assert in_any_order(schema(shop)) == in_any_order(merged)
+        customers.wait_for_more()
+    assert not customers.failures
+    assert orders(shop) == customers.orders, "every order that was confirmed, and no other"
+    assert shop.sql("production", "select stock from items where id = 50") == str(100 - len(customers.orders))
+
+
+def in_any_order(dump: str) -> list[str]:
+    """A column that came back is the last one of its table."""
+    return sorted(line.strip().rstrip(",") for line in dump.splitlines())
+
+
+def test_a_service_that_does_not_come_up_undoes_what_was_destroyed_too(shop: Shop) -> None:
+    shop.sql("production", PARCELS)
+    before, parcels = schema(shop), shop.sql("production", ALL.format("parcels"))
+    destroy(shop)
+    shop.sh("f", "echo 'grep -q \"no egress\" /etc/resolv.conf || exit 1' > /srv/app.sh", "web")  # breaks in production
+    with Customers(shop) as customers:
+        with pytest.raises(WyeError) as error:
+            shop.merge()
+        customers.wait_for_more()
+    assert "undone" in error.value.message
+    assert orders(shop) == customers.orders
+    assert in_any_order(schema(shop)) == in_any_order(before)
+    assert shop.sql("production", ALL.format("parcels")) == parcels
+    assert shop.sql("production", "select price from items where id = 3") == "3"
+
+
+def test_what_a_merge_destroyed_for_good_only_a_restore_brings_back(shop: Shop) -> None:
+    shop.project.fork()
+    shop.sql("f", "alter table items alter price type bigint using price * 2")
     shop.redis("f", "set", "greeting", "bye")
     done = shop.merged()
     before = shop.state()
@@ -148,7 +232,7 @@ def test_what_a_merge_destroyed_only_a_restore_brings_back(shop: Shop) -> None:
     (conflict,) = found.conflicts
     assert (conflict.kind, conflict.key, conflict.choices) == (
         "irreversible",
-        ("alter table items drop column price",),
+        ("alter table items alter price type bigint using price * 2",),
         (),
     )
     assert "wye restore production" in conflict.detail

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from wye.engine import comparing, landing, proposing, records, rehearsing, undoing
@@ -22,6 +23,9 @@ from wye.errors import BadRequest, InvariantError
 from wye.interfaces import Progress, Report
 from wye.merge.conflict import Conflict
 from wye.model import Entry, Verb
+
+_NOT_IN_PLACE = ("irreversible", "ddl-failed", "schema-mismatch")
+"""Kinds of conflicts that nothing settles."""
 
 
 def revert(
@@ -62,7 +66,7 @@ def revert(
 
 def _with_way_back(conflict: Conflict, name: str, before: Side) -> Conflict:
     """What cannot be taken back in place has another way."""
-    if conflict.kind != "irreversible":
+    if conflict.kind not in _NOT_IN_PLACE:
         return conflict
     return replace(
         conflict, detail=f"{conflict.detail}; 'wye restore {name} {before.revision[:12]}' goes back to before it"
@@ -81,7 +85,8 @@ def _propose(
     for store in stores:
         kept = undoing.kept(root, entry.intent, store.volume)
         if kept is not None:
-            read.append(StoreChanges(store, store.kind.load(kept, place=store.place)))
+            earlier = partial(undoing.server_before, engine, before, store)
+            read.append(StoreChanges(store, store.kind.load(kept, place=store.place, before=earlier)))
     written = undoing.kept_paths(root, entry.intent)
     paths = [change for change in comparing.file_changes(engine, after, before, stores) if change.path in written]
     return proposing.assemble(engine, after, ours, before, read, paths, resolutions, back=True)

@@ -10,7 +10,9 @@ bear the name of the intent, so that nobody takes an earlier merge's for his own
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -106,11 +108,21 @@ def _take_back(
     with servers.serving(engine, environment, spec, store) as target:
         if back is not None and store.kind.load(back, place=store.place, target=target):
             return []  # an earlier attempt was cut short after its commit
-        changes = store.kind.load(data, place=store.place, target=target)
+        before = comparing.at_revision(engine, environment, environment.revision)
+        earlier = partial(server_before, engine, before, store)
+        changes = store.kind.load(data, place=store.place, target=target, before=earlier)
         if not changes:
             return []
         keep = keeper(engine, environment.id, intent, store.volume + _BACK)
         return _apply_back(store, target, changes, spec, keep)
+
+
+@contextmanager
+def server_before(engine: Engine, before: comparing.Side, store: servers.Store) -> Iterator[Endpoint]:
+    """A throwaway server on the bytes before a merge, for what only they have."""
+    own, images = before.environment, before.images
+    with servers.throwaway(engine, own, before.spec, images, before.snapshot, store) as found:
+        yield found.endpoint
 
 
 def _apply_back(

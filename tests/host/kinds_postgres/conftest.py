@@ -24,6 +24,7 @@ from wye.host import Host
 from wye.kinds.postgres.apply import Applied, Options, apply
 from wye.kinds.postgres.changes import DatabaseChanges, from_json, to_json
 from wye.kinds.postgres.cluster import THROWAWAY, clean
+from wye.kinds.postgres.lost import read_lost
 from wye.kinds.postgres.plan import read_changes
 from wye.kinds.postgres.prepare import prepare
 from wye.kinds.postgres.session import begin_session
@@ -34,8 +35,11 @@ from wye.testing.postgres_server import SUITES, PostgresServers, RunningServer, 
 
 DATA = "volumes/db/data"
 OWN, *OTHERS = versions()
-FOR_ALL = ("test_alone", "test_cases", "test_shown", "test_skipping", "test_oracle", "test_prepare", "test_undo")
-FOR_NEWEST = ("test_cases", "test_oracle", "test_postgis", "test_prepare", "test_shown")
+FOR_ALL = (
+    "test_alone", "test_cases", "test_oracle", "test_prepare", "test_returning", "test_shown", "test_skipping",
+    "test_undo",
+)  # fmt: skip
+FOR_NEWEST = ("test_cases", "test_oracle", "test_postgis", "test_prepare", "test_returning", "test_shown")
 """Modules that run on all versions in the long run, and on the oldest and the newest always."""
 WITH_POSTGIS = [version for version in OTHERS if version in SUITES and version > 15]
 UNAVAILABLE: dict[int, str] = {}
@@ -156,6 +160,16 @@ class Rig:
             return apply(self.host, connection, changes, options, resolutions)
         finally:
             connection.close()
+
+    def with_lost(self, undo: DatabaseChanges, before: SnapshotId) -> DatabaseChanges:
+        """What takes a merge back, with what the merge destroyed, from the bytes before it."""
+        if not undo.lost.keys():
+            return undo
+        site = self.start(before, dict(THROWAWAY))
+        try:
+            return read_lost(begin_session(site.server.connect(undo.database)), undo)
+        finally:
+            site.discard()
 
     def apply_over(self, connection: Any, changes: DatabaseChanges, keep: Any) -> Applied:
         return apply(self.host, connection, changes, keep=keep)

@@ -3,10 +3,12 @@
 # ruff: noqa: E501 - SQL reads better on long lines than cut into pieces
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from wye.kinds.postgres.ddl import AFTER, BEFORE, plan_statements
-from wye.kinds.postgres.reverse import reverse
+from wye.kinds.postgres.reverse import Reversed, reverse
 from wye.kinds.postgres.reverse_table import default_of
 
 SCHEMA = {
@@ -27,6 +29,7 @@ SCHEMA = {
     "column-setting t.item.label": "statistics 300",
     "trigger t.item.noted": "CREATE TRIGGER noted AFTER INSERT ON t.item EXECUTE FUNCTION t.g() O",
     "type t.mood": "e app  'sad'",
+    "extension plpgsql": "1.0 pg_catalog",
 }
 
 
@@ -36,13 +39,18 @@ STOCKED = [
 ]
 
 
-def undone(*queries: str, after: dict[str, str] | None = None) -> list[str]:
-    """The inverse's statements; those that come after the rows begin with an asterisk."""
+def reversed_(queries: Iterable[str], after: dict[str, str]) -> Reversed:
     log = [(7, str(n), "TAG", "thing", False, "app", '"$user", t, public', query) for n, query in enumerate(queries)]
     statements, refused = plan_statements(log, "postgres/app")
     assert not refused
-    found = reverse(statements, SCHEMA, {**SCHEMA, **(after or {})})
+    found = reverse(statements, SCHEMA, after)
     assert not found.irreversible, found.irreversible
+    return found
+
+
+def undone(*queries: str, after: dict[str, str] | None = None) -> list[str]:
+    """The inverse's statements; those that come after the rows begin with an asterisk."""
+    found = reversed_(queries, {**SCHEMA, **(after or {})})
     assert [s.stage for s in found.statements] == sorted((s.stage for s in found.statements), key=[BEFORE, AFTER].index)
     return [("* " if s.stage == AFTER else "") + s.sql for s in found.statements]
 
@@ -69,9 +77,6 @@ INVERSES = {
     "alter table item add column if not exists label text": [],
     "alter table item add constraint few check (stock < 9)": [
         'alter table "t"."item" drop constraint if exists "few"'
-    ],
-    "alter table item drop constraint positive": [
-        '* alter table "t"."item" add constraint "positive" CHECK ((stock >= 0))'
     ],
     "alter table item alter label set not null": ['alter table "t"."item" alter column "label" drop not null'],
     "alter table item alter stock set not null": [],
@@ -102,9 +107,6 @@ INVERSES = {
     "alter type mood add value 'glad'": [],
     "alter schema t rename to u": ['alter schema "u" rename to "t"'],
     "alter table item enable row level security": ['alter table "t"."item" disable row level security'],
-    "drop index by_label": ["* CREATE INDEX by_label ON t.item USING btree (label)"],
-    "drop view stocked": [*STOCKED],
-    "drop trigger noted on item": ["* CREATE TRIGGER noted AFTER INSERT ON t.item EXECUTE FUNCTION t.g()"],
     "create trigger more after insert on item execute function g()": ['drop trigger "more" on "t"."item"'],
     "drop table if exists nothing": [],
     "comment on column item.id is 'x'": ['comment on column "t"."item"."id" is null'],
@@ -117,11 +119,11 @@ def test_inverse(query: str, inverse: list[str]) -> None:
 
 
 IRREVERSIBLE = [
-    "drop table item",
-    "alter table item drop column label",
-    "alter table item alter id type bigint",
-    "drop type mood",
-    "drop schema t",
+    "alter table item alter id type bigint using id * 2",
+    "alter table item alter id type bigint using id::int",
+    "alter table item alter id type bigint using stock::bigint",
+    "drop extension plpgsql",
+    "drop aggregate a (int)",
     "grant select on item to app",
     "alter table item set (fillfactor = 50)",
     "alter table item alter stock set (n_distinct = 5)",
@@ -163,16 +165,15 @@ NETS = {
         [
             'alter table "t"."thing" rename column "amount" to "stock"', 'alter table "t"."thing" rename to "item"',
             '* alter table "t"."item" alter column "stock" set not null',
-            '* alter table "t"."item" add constraint "positive" CHECK ((stock >= 0))',
         ],
     ),
     "a view over a new column": (
         ["alter table item add column j int", "drop view stocked", "create view stocked as select id, j from item"],
         [
             'drop view "t"."stocked"', 'alter table "t"."item" drop column "j"',
-            *STOCKED,
         ],
     ),
+    "renamed, then dropped": (["alter table item rename to thing", "alter table thing rename stock to amount", "drop table thing"], []),
 }  # fmt: skip
 
 
@@ -210,6 +211,13 @@ def test_functions() -> None:
     ]
 
 
+def test_a_function_dropped_and_made_anew() -> None:
+    queries = ["drop function f(int)", "create function f(int) returns text language sql as 'select 1'"]
+    found = reversed_(queries, {**SCHEMA, "function t.f(integer)": "another"})
+    assert [each.sql for each in found.statements] == ["drop routine if exists t.f(integer)"]
+    assert found.lost == ("function t.f(integer)",)
+
+
 @pytest.mark.parametrize(
     ("definition", "default"),
     [
@@ -223,3 +231,62 @@ def test_functions() -> None:
 )
 def test_a_default_is_found_in_a_definition(definition: str, default: str | None) -> None:
     assert default_of(definition) == default
+
+
+OF_ITEM = {
+    key
+    for key in SCHEMA
+    if key.startswith(("table t.item", "column t.item.", "constraint t.item.", "index t.", "trigger t.item."))
+}
+LOST = {
+    "drop table item": OF_ITEM,
+    "drop table item cascade": {*OF_ITEM, "table t.stocked"},
+    "alter table item drop column label": {"column t.item.label", "index t.by_label"},
+    "alter table item drop constraint positive": {"constraint t.item.positive"},
+    "drop index by_label": {"index t.by_label"},
+    "drop view stocked": {"table t.stocked"},
+    "drop trigger noted on item": {"trigger t.item.noted"},
+    "drop function f": {"function t.f(integer)"},
+    "drop type mood": {"type t.mood"},
+    "drop schema t cascade": {
+        key for key in SCHEMA if key.partition(" ")[0] not in ("view", "extension", "comment", "column-setting")
+    }
+    - {"schema public"},
+}
+
+
+@pytest.mark.parametrize(("query", "lost"), LOST.items(), ids=LOST)
+def test_what_is_lost_is_named(query: str, lost: set[str]) -> None:
+    found = reversed_([query], {key: text for key, text in SCHEMA.items() if key not in lost})
+    assert (set(found.lost), found.statements) == (lost, ())
+
+
+def test_what_is_renamed_is_not_lost() -> None:
+    names = {"table t.item": "table t.thing", "t.item.": "t.thing.", "label": "name"}
+    after = {}
+    for key, text in SCHEMA.items():
+        for old, new in names.items():
+            key = key.replace(old, new)
+        after[key] = text
+    queries = [
+        "alter table item rename to thing",
+        "alter table thing rename label to name",
+        "alter index by_label rename to by_name",
+    ]
+    assert reversed_(queries, after).lost == ()
+
+
+TYPES = [
+    "bigint",
+    "bigint using stock",
+    "bigint using stock::bigint",
+    "varchar(3) using stock::varchar(3)",
+    "int[] using stock::int[]",
+]
+
+
+@pytest.mark.parametrize("wanted", TYPES)
+def test_a_type_is_cast_back(wanted: str) -> None:
+    after = {key.replace("stock", "amount"): text for key, text in SCHEMA.items()}
+    found = reversed_([f"alter table item alter stock type {wanted}", "alter table item rename stock to amount"], after)
+    assert found.retyped == (("column t.item.stock", ("column", "t", "item", "amount")),)

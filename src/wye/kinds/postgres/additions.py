@@ -27,29 +27,36 @@ from pg_attribute a left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum
 where a.attrelid = {oid} and a.attname = any({columns}) order by a.attnum"""
 
 
-def additions(connection: Connection, old: Mapping[int, Relation], new: Mapping[int, Relation]) -> Iterator[Addition]:
-    """Of the tables `old` before DDL and `new` after it, by oid; to be asked in the transaction of the DDL."""
+def additions(
+    connection: Connection, old: Mapping[int, Relation], new: Mapping[int, Relation], *, filled: bool
+) -> Iterator[Addition]:
+    """Of the tables `old` before DDL and `new` after it, by oid; to be asked in the transaction of the DDL. `filled`:
+    they may hold values that no list of written rows has, for they have come back."""
     for oid, relation in new.items():
         if relation.root != relation.name:
             continue
         if oid not in old:
-            yield Addition(table=relation.name, columns=tuple(relation.stored), is_table=True)
+            table = Addition(table=relation.name, columns=tuple(relation.stored), is_table=True)
+            yield _with_digest(connection, relation, table) if filled else table
             continue
         known = old[oid].numbers.values()
         added = [column for column in relation.stored if relation.numbers[column] not in known]
         if added:
-            yield _columns(connection, relation, added)
+            yield _columns(connection, relation, added, filled=filled)
 
 
-def _columns(connection: Connection, relation: Relation, added: list[str]) -> Addition:
+def _columns(connection: Connection, relation: Relation, added: list[str], *, filled: bool) -> Addition:
     found = fetch(connection, _COLUMNS.format(oid=relation.oid, columns=array(added)))
     columns = tuple(str(column) for column, *_ in found)
     addition = Addition(
         table=relation.name, columns=columns, idle=tuple(tuple(_idle(connection, *each[1:])) for each in found)
     )
-    if all(has_missing or default is None or is_constant(default) for _, _, has_missing, _, default in found):
-        return addition
-    rows, digest = fingerprint(connection, relation, columns)
+    unmoved = all(has_missing or default is None or is_constant(default) for _, _, has_missing, _, default in found)
+    return addition if unmoved and not filled else _with_digest(connection, relation, addition)
+
+
+def _with_digest(connection: Connection, relation: Relation, addition: Addition) -> Addition:
+    rows, digest = fingerprint(connection, relation, addition.columns, _given(addition))
     return replace(addition, rows=rows, digest=digest)
 
 
@@ -63,7 +70,8 @@ def changed_since(connection: Connection, undo: DatabaseChanges, place: str, dec
             continue
         connection.execute(f"lock table {relation.source} in access exclusive mode")
         rows = _count_strange(connection, undo, addition, relation, number)
-        if not rows or fingerprint(connection, relation, addition.columns) == (addition.rows, addition.digest):
+        now = fingerprint(connection, relation, addition.columns, _given(addition))
+        if not rows or now == (addition.rows, addition.digest):
             continue
         what = "the table" if addition.is_table else ", ".join(addition.columns)
         conflict = Conflict(
@@ -95,15 +103,21 @@ def _count_strange(
     if wrote is not None:
         at = [wrote.columns.index(column) for column in columns]
         copy_rows(connection, known, (tuple(row[i] for i in at) for row in _written(wrote)))
+    same = f"row({names(columns, 'a.')})::text = row({names(columns, 't.')})::text"
+    sql = f"""select count(*) from {relation.source} t
+        where {_given(addition)} and not exists (select 1 from {known} a where {same})"""
+    count = int(value(connection, sql))
+    connection.execute(f"drop table {known}")  # lest it keeps a type that is to go
+    return count
+
+
+def _given(addition: Addition) -> str:
+    """The condition that a row `t` holds a value that somebody gave it."""
     given = [
         f"row(t.{names([column])})::text not in ({', '.join(map(literal, idle))})"
         for column, idle in zip(addition.columns, addition.idle, strict=False)
     ]
-    where = f"({' or '.join(given)})" if given else "true"
-    same = f"row({names(columns, 'a.')})::text = row({names(columns, 't.')})::text"
-    sql = f"""select count(*) from {relation.source} t
-        where {where} and not exists (select 1 from {known} a where {same})"""
-    return int(value(connection, sql))
+    return f"({' or '.join(given)})" if given else "true"
 
 
 def _written(table: TableChanges) -> Iterator[Row]:

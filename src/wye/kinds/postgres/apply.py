@@ -11,7 +11,7 @@ The same function rehearses: on a throwaway fork of the target, or with `dry_run
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psycopg
 
@@ -19,13 +19,14 @@ from wye.errors import Unavailable
 from wye.host import Host
 from wye.kinds.postgres.additions import changed_since
 from wye.kinds.postgres.catalog import Schema, difference, digest, merge_schemas, read_schema
-from wye.kinds.postgres.changes import DatabaseChanges
+from wye.kinds.postgres.changes import DatabaseChanges, Return
 from wye.kinds.postgres.ddl import EXPAND, Statement
 from wye.kinds.postgres.locking import DEADLOCK_MS, lock_for_schema
 from wye.kinds.postgres.prepare import STRIDE
 from wye.kinds.postgres.references import check_deferred, check_references, keep_parents
 from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.replay import exists, expand, fingerprint, replay, split
+from wye.kinds.postgres.returning import Returning
 from wye.kinds.postgres.session import Connection, begin_session, fetch, literal, value
 from wye.kinds.postgres.stage import Staged, find_targets, stage
 from wye.kinds.postgres.tables import Relation, read_tables
@@ -162,8 +163,8 @@ class _Merge:
 
     def run(self) -> None:
         _refuse([
-            refusal("irreversible", self.place, "this has no inverse in place", key=(sql,))
-            for sql in self.changes.irreversible
+            refusal("irreversible", self.place, "this cannot be taken back in place", key=(sql,))
+            for sql in (*self.changes.irreversible, *self.changes.lost.keys())
         ])  # fmt: skip
         self._set("lock_timeout", f"{self.options.lock_timeout_s:g}s")
         self._set("deadlock_timeout", f"{DEADLOCK_MS}ms")
@@ -171,20 +172,24 @@ class _Merge:
         expected = self._expected_schema()
         # A target that has the fork's schema already gets no DDL: "create index on t (c)" twice makes two indexes.
         ddl = [] if expected is None else self.changes.ddl
-        if ddl:
+        if expected is not None:
             lock_for_schema(self.connection, self.changes.base, self.changes.theirs)
         columns = self._columns() if self.changes.ddl else {}
-        old = read_tables(self.connection) if ddl else {}
+        old = read_tables(self.connection) if expected is not None else {}
         self.lap("schema")
-        if self._refuse_lost(bool(ddl)):
+        if self._refuse_lost(expected is not None):
             ddl, expected = [], None
         whole = watch(self.connection, self.place, self.changes, self.options.grain, self.decisions)
         before, after = split(ddl, ddl_first=self.changes.ddl_first)
         self._replay(before)
+        back = self._begin_return() if expected is not None and self.changes.back != Return() else None
         self.lap("ddl")
         tables = self._stage(columns, whole)
         self.lap("lock and merge")
         self._write(tables)
+        if back is not None:
+            self._defining(lambda: _refuse(back.columns()))
+            self._defining(back.finish)
         self._replay(after)
         self._refresh()
         self.applied.others += len(ddl) + len(self.changes.views)
@@ -244,9 +249,20 @@ class _Merge:
     def _relation(self, table: str) -> Relation | None:
         return next(iter(read_tables(self.connection, [table]).values()), None)
 
+    def _begin_return(self) -> Returning:
+        """What the merge destroyed is there again, but for rows and columns."""
+        back = Returning(self.host, self.connection, self.place, self.changes.back)
+        self._defining(lambda: _refuse(back.begin(read_schema(self.connection))))
+        self.changes = replace(self.changes, tables=(*self.changes.tables, *self.changes.back.tables))
+        self.applied.others += len(self.changes.back.statements())
+        return back
+
     def _replay(self, statements: list[Statement]) -> None:
+        self._defining(lambda: replay(self.host, self.connection, statements))
+
+    def _defining(self, act: Callable[[], None]) -> None:
         try:
-            replay(self.host, self.connection, statements)
+            act()
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             raise
         except psycopg.Error as error:

@@ -64,7 +64,7 @@ class SequenceChange:
 class Addition:
     """What a merge added to a database and its undo drops: `columns` of `table`, or all of it (`is_table`). `idle`, by
     column: what it holds, as the server prints a row of it, where nobody has given it a value. `rows` and `digest`: a
-    fingerprint of the columns, if the server gave each row a value of its own."""
+    fingerprint of the values that were given, if the server gave each row one of its own, or if they came back."""
 
     table: str
     columns: tuple[str, ...]
@@ -75,12 +75,64 @@ class Addition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """What a merge destroyed, by keys of the schema before it: `gone` is no longer there, `retyped` are columns with
+    the type that they have since. Definitions and values are in the bytes before the merge (`read_lost`)."""
+
+    gone: tuple[str, ...] = ()
+    retyped: tuple[tuple[str, str], ...] = ()
+
+    def keys(self) -> tuple[str, ...]:
+        return (*self.gone, *(key for key, _ in self.retyped))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """A statement that brings back what the key in the schema before the merge stands for, or a part of it."""
+
+    key: str
+    sql: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fill:
+    """Old values of a column that comes back (`key` is the schema's) or gets its old type back. `rows`: cells of the
+    table's key `by`, which the server's `operators` compare, and the value. `since`: the type that it has until then;
+    empty if there is no such column."""
+
+    key: str
+    table: str
+    column: str
+    type: str
+    by: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
+    rows: tuple[Row, ...] = ()
+    since: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Return:
+    """What was read of `Lost`. `first` runs before rows are written, and those of dropped `tables` are among them;
+    `columns` runs after them, then come the `fills`, and `last` is what may want all values in place."""
+
+    first: tuple[Definition, ...] = ()
+    tables: tuple[TableChanges, ...] = ()
+    columns: tuple[Definition, ...] = ()
+    fills: tuple[Fill, ...] = ()
+    last: tuple[Definition, ...] = ()
+
+    def statements(self) -> tuple[str, ...]:
+        return tuple(each.sql for each in (*self.first, *self.columns, *self.last))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseChanges:
     """`ddl_first`: all DDL before the rows; otherwise its AFTER stage waits for them. `views`: materialized views to
     refresh. `base` and `theirs` are empty if no DDL happened: then the target's schema does not matter as a whole.
 
     Of an undo: `additions` must hold what the merge left in them; `redo` is what the merge did, so that the undo can be
-    undone; `irreversible`: DDL of the merge that cannot be taken back, so that nothing can."""
+    undone; `irreversible`: DDL of the merge that cannot be taken back, so that nothing can; `lost`: what has to be read
+    from the bytes before the merge, and `back`, what was."""
 
     database: str
     ddl: tuple[Statement, ...] = ()
@@ -94,6 +146,8 @@ class DatabaseChanges:
     additions: tuple[Addition, ...] = ()
     redo: DatabaseChanges | None = None
     irreversible: tuple[str, ...] = ()
+    lost: Lost = Lost()
+    back: Return = Return()
 
     def __bool__(self) -> bool:
         changed = self.ddl or self.tables or self.sequences or self.views or self.irreversible
@@ -127,7 +181,7 @@ def stat(changes: DatabaseChanges) -> Json:
     """What fits a screen: statements, and counts per table."""
     return {
         "database": changes.database,
-        "ddl": [statement.sql for statement in changes.ddl],
+        "ddl": [*(statement.sql for statement in changes.ddl), *changes.back.statements()],
         "tables": [
             {
                 "table": table.table,
@@ -136,7 +190,7 @@ def stat(changes: DatabaseChanges) -> Json:
                 "updated": len(table.updates),
                 "columns": list(table.changed_columns()),
             }
-            for table in changes.tables
+            for table in (*changes.tables, *changes.back.tables)
         ],
         "sequences": {sequence.name: sequence.value for sequence in changes.sequences},
         "views": list(changes.views),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from wye.kinds.postgres import unsynced
 from wye.kinds.postgres.blocks import CONFIGURATION
 from wye.kinds.postgres.changes import DatabaseChanges, page, stat, to_json
 from wye.kinds.postgres.cluster import KEPT, THROWAWAY, find_data, is_starting, refuse_tablespaces
+from wye.kinds.postgres.lost import read_lost
 from wye.kinds.postgres.patient import PatientConnection
 from wye.kinds.postgres.plan import read_changes
 from wye.kinds.postgres.prepare import MAINTENANCE, list_databases, opened, prepare
@@ -225,11 +227,20 @@ class PostgresKind(PostgresVolume):
                 seconds[step] = seconds.get(step, 0.0) + took
         return Applied(seconds=seconds, items=items, settled=frozenset(settled))
 
-    def load(self, kept: bytes, *, place: str, target: Endpoint | None = None) -> Changes:
+    def load(
+        self,
+        kept: bytes,
+        *,
+        place: str,
+        target: Endpoint | None = None,
+        before: Callable[[], AbstractContextManager[Endpoint]] | None = None,
+    ) -> Changes:
         found = msgspec.json.decode(kept, type=list[_Kept])
-        return PostgresChanges(
-            place, tuple(each.undo for each in found if target is None or _is_committed(target, each))
-        )
+        undone = [each.undo for each in found if target is None or _is_committed(target, each)]
+        if before is not None and any(undo.lost.keys() for undo in undone):
+            with before() as server:
+                undone = [_with_lost(server, undo) for undo in undone]
+        return PostgresChanges(place, tuple(undone))
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +258,13 @@ def _is_committed(target: Endpoint, kept: _Kept) -> bool:
             return bool(value(connection, f"select txid_status({int(kept.transaction)}) = 'committed'"))
         except psycopg.errors.InvalidParameterValue:
             return False
+
+
+def _with_lost(before: Endpoint, undo: DatabaseChanges) -> DatabaseChanges:
+    if not undo.lost.keys():
+        return undo
+    with opened(EndpointServer(before), undo.database) as connection:
+        return read_lost(connection, undo)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ _PART = re.compile(r'"((?:[^"]|"")*)"|([^".]+)')
 
 @dataclass(slots=True, eq=False)
 class Thing:
-    """`key`: its key in the dictionary before; None: made by the statements. `gone`: made and dropped again."""
+    """`key`: its key in the dictionary before; None: made by the statements. `gone`: dropped by them."""
 
     key: str | None = None
     gone: bool = False
@@ -53,7 +53,7 @@ class Objects:
     def drop(self, *name: str) -> Thing | None:
         """It, and what belongs to it, is no longer there."""
         found = self.things.pop(name, None)
-        if found is not None and found.is_made:
+        if found is not None:
             found.gone = True
         for owned in self._owned(name):
             self.drop(*owned)

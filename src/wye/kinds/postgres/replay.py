@@ -11,12 +11,15 @@ from collections.abc import Iterable, Sequence
 import psycopg
 
 from wye.host import Host
+from wye.kinds.postgres.changes import Definition
 from wye.kinds.postgres.ddl import AFTER, EXPAND, Statement
 from wye.kinds.postgres.session import Connection, literal, names, value
 from wye.kinds.postgres.tables import Relation
 
 _EXISTS = frozenset({"42701", "42P07", "42710", "42723", "42P06"})
 _GONE = frozenset({"42703", "42P01", "42704", "42883", "3F000"})
+_MISSES = frozenset({"42830", "0A000"})
+"""A unique key to refer to, a table that owns a sequence."""
 
 
 def split(statements: Sequence[Statement], *, ddl_first: bool) -> tuple[list[Statement], list[Statement]]:
@@ -55,10 +58,38 @@ def replay(host: Host, connection: Connection, statements: Iterable[Statement]) 
     connection.execute("select set_config('search_path', '', true), set_config('role', 'none', true)")
 
 
-def fingerprint(connection: Connection, table: Relation, columns: Sequence[str]) -> tuple[int, str]:
-    """Number of rows, and a digest of these columns of all of them that their order does not matter to."""
+def define(
+    host: Host, connection: Connection, definitions: Iterable[Definition], *, patient: bool = False
+) -> list[Definition]:
+    """Runs `definitions` in the current transaction, one that misses something after those that bring it. Returns what
+    misses something still, if the caller is `patient`. Raises psycopg.Error."""
+    waiting = list(definitions)
+    while waiting:
+        left: list[tuple[Definition, psycopg.Error]] = []
+        for each in waiting:
+            host.at("postgres:ddl:define")
+            try:
+                with connection.transaction():
+                    connection.execute(each.sql)
+            except psycopg.Error as error:
+                if error.sqlstate not in _GONE | _MISSES:
+                    raise
+                left.append((each, error))
+        if len(left) == len(waiting):
+            if not patient:
+                raise left[0][1]
+            break
+        waiting = [each for each, _ in left]
+    return waiting
+
+
+def fingerprint(
+    connection: Connection, table: Relation, columns: Sequence[str], where: str = "true"
+) -> tuple[int, str]:
+    """Number of rows, and a digest of these columns of all of them that their order does not matter to. `where`: about
+    rows `t`."""
     sql = f"""select count(*), coalesce(sum(hashtextextended(row({names(columns, "t.")})::text, 0)), 0)::text
-        from {table.source} t"""
+        from {table.source} t where {where}"""
     row = connection.execute(sql).fetchone()
     assert row is not None
     return row[0], row[1]

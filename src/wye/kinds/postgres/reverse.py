@@ -1,8 +1,9 @@
 """From DDL that a merge ran to the statements that take it back, in reverse order. Pure.
 
-What a statement made is dropped, what it renamed gets its old name, what it dropped or redefined is defined again as
-the schema before had it, if that holds no data. DROP TABLE, DROP COLUMN and changes of type destroyed data that no
-schema has: they have no inverse in place and are named, and so is what this room does not know how to turn round.
+What a statement made is dropped, what it renamed gets its old name, what it redefined is defined again as the schema
+before had it. What it dropped, and what went with that, is named by its key: definitions and values are in the bytes
+before the merge (`lost`), and so are the values of columns whose type changed. What this room does not know how to turn
+round is named too, and has no inverse in place.
 
 Nothing here is trusted: the schema after the undo is compared with the one before the merge. New values of enumerated
 types stay: the server cannot take them away, and a value that no row has harms nothing.
@@ -12,11 +13,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wye.kinds.postgres.catalog import Schema
-from wye.kinds.postgres.ddl import EXPAND, Statement
+from wye.kinds.postgres.ddl import AFTER, EXPAND, Statement
 from wye.kinds.postgres.objects import Name, Thing, name_of, qualified
 from wye.kinds.postgres.parsing import Unparsable
 from wye.kinds.postgres.reverse_settings import PARTS, comment_on_part
@@ -24,7 +25,6 @@ from wye.kinds.postgres.reverse_table import alter_enum, alter_table, rename
 from wye.kinds.postgres.session import quote
 from wye.kinds.postgres.walk import NoInverse, Walk, enum_name, two
 
-_INDEX = re.compile(r"(?s)(.*) [tf] [tf] [tf](?: .*)?")
 _PARTS = {"OBJECT_TRIGGER": "trigger", "OBJECT_POLICY": "policy", "OBJECT_RULE": "rule"}
 _RELATIONS = frozenset({"OBJECT_TABLE", "OBJECT_VIEW", "OBJECT_MATVIEW", "OBJECT_INDEX", "OBJECT_SEQUENCE"})
 _OUTPUT = ("FUNC_PARAM_OUT", "FUNC_PARAM_TABLE")
@@ -32,10 +32,13 @@ _OUTPUT = ("FUNC_PARAM_OUT", "FUNC_PARAM_TABLE")
 
 @dataclass(frozen=True, slots=True)
 class Reversed:
-    """`irreversible`: the statements that have no inverse; if there are any, `statements` are worth nothing."""
+    """`irreversible`: the statements that have no inverse; if there are any, all else is worth nothing. `lost`: keys in
+    the schema before of what is gone. `retyped`: of columns of another type, with their names now."""
 
     statements: tuple[Statement, ...]
     irreversible: tuple[str, ...]
+    lost: tuple[str, ...] = ()
+    retyped: tuple[tuple[str, Name], ...] = ()
 
 
 def reverse(statements: Iterable[Statement], before: Schema, after: Schema) -> Reversed:
@@ -53,7 +56,26 @@ def reverse(statements: Iterable[Statement], before: Schema, after: Schema) -> R
                 act(walk, node)
         except (NoInverse, Unparsable):
             irreversible.append(statement.sql)
-    return Reversed(tuple(walk.inverse()), tuple(irreversible))
+    lost = walk.lost()
+    irreversible += [key for key in lost if _is_beyond(key, before[key])]
+    return Reversed(_ordered(walk), tuple(irreversible), tuple(lost), tuple(walk.types_since()))
+
+
+def _is_beyond(key: str, definition: str) -> bool:
+    """Whether it cannot be defined again: a foreign table, a type of ranges, an aggregate."""
+    kind = key.partition(" ")[0]
+    return (kind, definition[:2]) in (("table", "f "), ("type", "r ")) or (
+        kind == "function" and not definition.startswith("CREATE ")
+    )
+
+
+def _ordered(walk: Walk) -> tuple[Statement, ...]:
+    """A type that came with the merge goes when no column has it any more."""
+    found = walk.inverse()
+    if not walk.retyped:
+        return tuple(found)
+    types = [each for each in found if each.sql.startswith(("drop type ", "drop domain "))]
+    return (*(each for each in found if each not in types), *(replace(each, stage=AFTER) for each in types))
 
 
 # ---------------------------------------------------------------- what is created
@@ -116,13 +138,14 @@ def _create_function(walk: Walk, node: Any) -> None:
     modes = (enum_name("FunctionParameterMode", each.function_parameter.mode) for each in node.parameters)
     count = sum(mode not in _OUTPUT for mode in modes)
     place = schema or walk.objects.new_schema(walk.path)
-    was, now = (_functions(side, (place,), name, count) for side in (walk.before, walk.after))
-    if len(was) == 1 and was[0] in now:
-        _restore_function(walk, was[0])
-    elif not was and len(now) == 1:
-        walk.add(f"drop routine if exists {now[0].partition(' ')[2]}", walk.objects.make(*name_of(now[0])))
-    elif was or now:  # several of one name, which types would have to tell apart
+    now = _functions(walk.after, (place,), name, count)
+    new = [key for key in now if walk.objects.find(*name_of(key)) is None]
+    if len(new) > 1:  # several of one name, which types would have to tell apart
         raise NoInverse
+    for key in new:
+        walk.add(f"drop routine if exists {key.partition(' ')[2]}", walk.objects.make(*name_of(key)))
+    for key in () if new else _there(walk, (place,), name, count):
+        _restore_function(walk, key)
 
 
 def _create_index(walk: Walk, node: Any) -> None:
@@ -171,51 +194,46 @@ def _create_part(walk: Walk, kind: str, relation: Any, name: str) -> None:
 
 
 def _drop(walk: Walk, node: Any) -> None:
+    """What is gone in the end comes back by its definition (`Walk.lost`)."""
     sort = enum_name("ObjectType", node.remove_type)
     for each in node.objects:
         if sort in _RELATIONS:
             name = walk.objects.relation(walk.path, *two(each.list.items))
-            _dropped(walk, sort, walk.objects.drop(*name) if name else None)
+            walk.objects.drop(*(name or ("", "")))
         elif sort in ("OBJECT_TYPE", "OBJECT_DOMAIN"):
-            name = walk.objects.type(walk.path, *two(each.type_name.names))
-            _dropped(walk, sort, walk.objects.drop(*name) if name else None)
+            parts = two(each.type_name.names)
+            name = walk.objects.type(walk.path, *parts) or walk.objects.relation(walk.path, *parts)
+            walk.objects.drop(*(name or ("", "")))
         elif sort in _PARTS:
             *above, part = each.list.items
             name = walk.objects.relation(walk.path, *two(above))
-            found = walk.objects.drop(_PARTS[sort], *name[1:], part.string.sval) if name else None
-            if found is not None and not found.is_made:
-                _recreate_part(walk, _PARTS[sort], found)
+            walk.objects.drop(_PARTS[sort], *(name or ("", ""))[1:], part.string.sval)
         elif sort in ("OBJECT_FUNCTION", "OBJECT_PROCEDURE", "OBJECT_ROUTINE"):
             _drop_function(walk, each.object_with_args)
-        elif sort in ("OBJECT_SCHEMA", "OBJECT_EXTENSION"):
-            _dropped(walk, sort, walk.objects.drop(sort.removeprefix("OBJECT_").lower(), each.string.sval))
+        elif sort == "OBJECT_STATISTIC_EXT":
+            schema, last = two(each.list.items)
+            for place in [schema] if schema else walk.path:
+                walk.objects.drop("statistics", place, last)
+        elif sort == "OBJECT_SCHEMA":
+            walk.objects.drop("schema", each.string.sval)
+        elif sort == "OBJECT_EXTENSION" and _is_made_extension(walk, each.string.sval):
+            walk.objects.drop("extension", each.string.sval)
         else:
             raise NoInverse
 
 
-def _dropped(walk: Walk, sort: str, thing: Thing | None) -> None:
-    if thing is None or thing.is_made:
-        return
-    if sort == "OBJECT_VIEW":
-        _recreate_view(walk, thing)
-    elif sort == "OBJECT_INDEX":
-        found = _INDEX.fullmatch(walk.definition(thing))
-        if found is None:
-            raise NoInverse
-        walk.add(found[1], late=True)
-    else:
-        raise NoInverse
+def _is_made_extension(walk: Walk, name: str) -> bool:
+    thing = walk.objects.find("extension", name)
+    return thing is None or thing.is_made
 
 
 def _drop_function(walk: Walk, given: Any) -> None:
     schema, name = two(given.objname)
     places = [schema] if schema else walk.path
-    was = _functions(walk.before, places, name, None if given.args_unspecified else len(given.objargs))
-    if len(was) > 1:
-        raise NoInverse
-    for key in was:
+    was = _there(walk, places, name, None if given.args_unspecified else len(given.objargs))
+    gone = [key for key in was if key not in walk.after]
+    for key in gone or [key for key in was if walk.after[key] != walk.before[key]]:
         walk.objects.drop(*name_of(key))
-        _restore_function(walk, key)
     made = [n for n in walk.objects.things if n[0] == "function" and n[2].partition("(")[0] == name]
     for each in made if not was else ():
         walk.objects.drop(*each)
@@ -245,6 +263,11 @@ def _restore_function(walk: Walk, key: str) -> None:
     """Its text ends with a line feed; owner and rights follow."""
     if walk.after.get(key) != walk.before[key]:
         walk.add(walk.before[key].rpartition("\n")[0], late=True)
+
+
+def _there(walk: Walk, places: Sequence[str], name: str, count: int | None) -> list[str]:
+    """As `_functions`, of the schema before and not dropped so far."""
+    return [key for key in _functions(walk.before, places, name, count) if walk.objects.find(*name_of(key))]
 
 
 def _functions(schema: Schema, places: Sequence[str], name: str, count: int | None) -> list[str]:

@@ -90,9 +90,33 @@ def _add_column(walk: Walk, command: Any, table: Name, thing: Thing) -> None:
 
 
 def _drop_column(walk: Walk, command: Any, table: Name, thing: Thing) -> None:
-    found = walk.objects.drop("column", *table[1:], command.name)
-    if found is not None and not found.is_made:
+    walk.objects.drop("column", *table[1:], command.name)
+
+
+def _column_type(walk: Walk, command: Any, table: Name, thing: Thing) -> None:
+    """Only a cast can be turned round: of what any other expression made, nobody knows where it came from."""
+    found = _column(walk, command, table, thing)
+    if found is None:
+        return
+    wanted = getattr(command, "def").column_def
+    if found[0] in walk.retyped or (wanted.HasField("raw_default") and not _is_cast(wanted, command.name)):
         raise NoInverse
+    walk.retyped.append(found[0])
+
+
+def _is_cast(wanted: Any, column: str) -> bool:
+    """Whether the expression is the column, cast to the wanted type or not at all."""
+    node = wanted.raw_default
+    if node.HasField("type_cast"):
+        if _type_words(node.type_cast.type_name) != _type_words(wanted.type_name):
+            return False
+        node = node.type_cast.arg
+    return [field.string.sval for field in node.column_ref.fields] == [column]
+
+
+def _type_words(name: Any) -> tuple[Any, ...]:
+    bounds = [each.integer.ival for each in name.array_bounds]
+    return ([each.string.sval for each in name.names], [each.a_const.ival.ival for each in name.typmods], bounds)
 
 
 def _column(walk: Walk, command: Any, table: Name, thing: Thing) -> tuple[Thing, str] | None:
@@ -168,11 +192,7 @@ def _new_constraints(walk: Walk, table: Name, sort: str) -> list[str]:
 
 
 def _drop_constraint(walk: Walk, command: Any, table: Name, thing: Thing) -> None:
-    found = walk.objects.drop("constraint", *table[1:], command.name)
-    if found is None or found.is_made or thing.is_made:
-        return
-    _, schema, owner, name = name_of(found.key or "")
-    walk.add(f"alter table {qualified(schema, owner)} add constraint {quote(name)} {walk.definition(found)}", late=True)
+    walk.objects.drop("constraint", *table[1:], command.name)
 
 
 def _validate_constraint(walk: Walk, command: Any, table: Name, thing: Thing) -> None:
@@ -232,6 +252,7 @@ def alter_enum(walk: Walk, node: Any) -> None:
 _ALTERATIONS: dict[str, Callable[[Walk, Any, Name, Thing], None]] = {
     "AT_AddColumn": _add_column,
     "AT_DropColumn": _drop_column,
+    "AT_AlterColumnType": _column_type,
     "AT_SetNotNull": _set_not_null,
     "AT_DropNotNull": _drop_not_null,
     "AT_ColumnDefault": _column_default,

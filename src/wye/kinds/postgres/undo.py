@@ -11,16 +11,17 @@ they had before. It carries what the merge did, for two reasons: what it drops m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from wye.kinds.postgres.additions import additions
 from wye.kinds.postgres.catalog import Schema, difference
-from wye.kinds.postgres.changes import DatabaseChanges, TableChanges
+from wye.kinds.postgres.changes import DatabaseChanges, Lost, Return, TableChanges
 from wye.kinds.postgres.ddl import Statement
+from wye.kinds.postgres.objects import Name, qualified
 from wye.kinds.postgres.reverse import reverse
 from wye.kinds.postgres.rows import Source, count_equal
-from wye.kinds.postgres.session import Connection
+from wye.kinds.postgres.session import Connection, literal, value
 from wye.kinds.postgres.stage import Staged
 from wye.kinds.postgres.tables import Relation
 from wye.merge.rows import Row, Write
@@ -53,8 +54,15 @@ def undo_of(
     if altered is None:
         rows = tuple(_undo_table(connection, each, None) for each in tables)
         return DatabaseChanges(database=changes.database, tables=rows, views=changes.views)
+    filled = changes.back != Return()
+    added = tuple(additions(connection, altered.old, altered.new, filled=filled))
     if changes.redo is not None:
-        return replace(changes.redo, tables=tuple(_redone(each, tables, altered) for each in changes.redo.tables))
+        return replace(
+            changes.redo,
+            tables=tuple(_redone(each, tables, altered) for each in changes.redo.tables),
+            contents=tuple(each for each in changes.redo.contents if not (filled and each.is_drop)),
+            additions=added if filled else (),
+        )
     found = reverse(ddl, altered.before, altered.after)
     if found.irreversible:
         return DatabaseChanges(database=changes.database, irreversible=found.irreversible)
@@ -72,9 +80,18 @@ def undo_of(
         views=tuple(view for view in changes.views if f"view {view}" in altered.before),
         base=after,
         theirs=before,
-        additions=tuple(additions(connection, altered.old, altered.new)),
+        additions=added,
+        lost=Lost(gone=found.lost, retyped=tuple(_types_since(connection, found.retyped))),
         redo=replace(changes, tables=tuple(_done(each) for each in tables), sequences=(), base=before, theirs=after),
     )
+
+
+def _types_since(connection: Connection, columns: Sequence[tuple[str, Name]]) -> Iterator[tuple[str, str]]:
+    """Keys of columns, and the types that they have now."""
+    for key, (_, *table, column) in columns:
+        sql = f"""select format_type(atttypid, atttypmod) from pg_attribute
+            where attrelid = {literal(qualified(*table))}::regclass and attname = {literal(column)}"""
+        yield key, str(value(connection, sql))
 
 
 def _done(staged: Staged) -> TableChanges:

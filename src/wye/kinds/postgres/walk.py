@@ -15,8 +15,13 @@ import postgast
 
 from wye.kinds.postgres.catalog import Schema
 from wye.kinds.postgres.ddl import AFTER, BEFORE, Statement
-from wye.kinds.postgres.objects import Name, Objects, Thing, path_of, qualified
+from wye.kinds.postgres.objects import Name, Objects, Thing, name_of, path_of, qualified
 from wye.kinds.postgres.parsing import parse
+
+_DEFINED = frozenset({
+    "schema", "type", "relation", "column", "constraint", "function", "statistics", "trigger", "policy", "rule",
+})  # fmt: skip
+"""Kinds that can be defined again."""
 
 
 class NoInverse(Exception):
@@ -38,12 +43,16 @@ class Walk:
     before: Schema
     after: Schema
     objects: Objects = field(init=False)
+    retyped: list[Thing] = field(default_factory=list)
+    """Columns that were there before."""
     path: list[str] = field(default_factory=list)
     _now: Statement = field(init=False)
     _found: list[list[_Inverse]] = field(default_factory=list)
+    _were: list[Thing] = field(init=False)
 
     def __post_init__(self) -> None:
         self.objects = Objects.of(self.before)
+        self._were = list(self.objects.things.values())
 
     def follow(self, statement: Statement) -> Iterator[tuple[str, Any]]:
         """What is in the statement: kind and parse tree of each. Inverses that are added next are of this one."""
@@ -59,6 +68,18 @@ class Walk:
         ordered = [each for inverses in reversed(self._found) for each in inverses]
         kept = [each.statement for each in ordered if not any(thing.gone for thing in each.about)]
         return [s for s in kept if s.stage == BEFORE] + [s for s in kept if s.stage == AFTER]
+
+    def lost(self) -> list[str]:
+        """Keys of what was there before and was dropped, by a statement or because it hung on what one dropped."""
+        now = {id(thing): name for name, thing in self.objects.things.items()}
+        left = {name_of(key) for key in self.after}
+        found = [thing.key or "" for thing in self._were if now.get(id(thing)) not in left]
+        return [key for key in found if name_of(key)[0] in _DEFINED]
+
+    def types_since(self) -> list[tuple[str, Name]]:
+        """Columns of another type than before: their keys, and their names now."""
+        names = {id(thing): name for name, thing in self.objects.things.items()}
+        return [(each.key or "", names[id(each)]) for each in self.retyped if id(each) in names]
 
     def add(self, sql: str, *about: Thing | None, late: bool = False) -> None:
         """`late`: it is a definition from the schema before."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -166,7 +167,14 @@ class RedisKind(RedisVolume):
         finally:
             client.close()
 
-    def load(self, kept: bytes, *, place: str, target: Endpoint | None = None) -> Changes:
+    def load(
+        self,
+        kept: bytes,
+        *,
+        place: str,
+        target: Endpoint | None = None,
+        before: Callable[[], AbstractContextManager[Endpoint]] | None = None,
+    ) -> Changes:
         writes = from_json(kept)
         if target is None:
             return KeyUndo(place, writes)
