@@ -138,7 +138,6 @@ def refused(rig: Any, production: Any, changes: Any) -> list[Any]:
 
 
 MERGES = {
-    "a table": ["drop table log cascade"],
     "a table that others refer to": ["drop table item cascade"],
     "two tables": ["drop table log, item cascade"],
     "a partitioned table": ["drop table p"],
@@ -165,21 +164,18 @@ MERGES = {
     ],
     "the type of a key": ["drop view plain, whats", "alter table item alter id type bigint", "update item set stock = 7 where id = 1"],
     "a day instead of a time": ["alter table item alter at type date", "update item set at = '2020-02-02' where id = 4"],
-    "a view": ["drop view plain"],
-    "a materialized view": ["drop materialized view sums"],
-    "a function": ["drop function twice(int)"],
+    "views": ["drop view plain", "drop materialized view sums"],
     "functions of one name": ["drop function twice(int), twice(text)"],
     "a function, and another one": ["drop function twice(int)", "create function twice(n int) returns text language sql as 'select 1'"],
     "a trigger and its function": ["drop trigger noted on log", "drop function noted()"],
     "a policy and a rule": ["drop policy mine on log", "drop rule nothing on log", "alter table log disable row level security"],
-    "an index": ["drop index by_label"],
     "constraints": ["alter table item drop constraint positive", "alter table item drop constraint item_code_key", "update item set stock = -1 where id = 1"],
     "a foreign key": ["alter table log drop constraint log_item_fkey"],
     "a primary key": ["alter table item drop constraint item_pkey cascade"],
-    "statistics": ["drop statistics st"],
-    "a sequence": ["drop sequence numbers"],
+    "an index, statistics, a sequence, a schema": [
+        "drop index by_label", "drop statistics st", "drop sequence numbers", "drop schema spare",
+    ],
     "types": ["alter table log drop column kind, drop column both_of, drop column much", "drop type mood", "drop type pair", "drop domain grams"],
-    "a schema": ["drop schema spare"],
     "a schema with what is in it": ["create table spare.x (i int)", "drop schema spare cascade"],
     "nearly all of it": ["drop schema t cascade"],
     "several at once": [
