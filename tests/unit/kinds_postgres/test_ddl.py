@@ -79,6 +79,11 @@ def test_what_an_extension_makes_is_not_replayed() -> None:
     assert ([s.sql for s in statements], refused) == (["create extension citext"], [])
 
 
+def test_what_leaves_the_schema_as_it_was_is_not_replayed() -> None:
+    row = log("select rebuild_all()")[0]
+    assert plan_statements([(*row[:2], "REINDEX", *row[3:])], "p") == ([], [])
+
+
 def test_role_and_path_are_kept() -> None:
     (statement,) = plan_statements(log("create table t (i int)"), "p")[0]
     assert (statement.role, statement.path) == ("app", "t, public")

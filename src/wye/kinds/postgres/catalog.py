@@ -148,7 +148,7 @@ _PARTS: Mapping[str, str] = {
 def _query(version: int) -> str:
     parts = {**_PARTS, **{kind: sql for kind, sql in PROPERTIES.items() if SINCE.get(kind, 0) <= version}}
     return " union all ".join(
-        f"select '{kind} ' || q.name, q.definition::text from ({sql}) q(name, definition)"
+        f"select '{kind} ' || q.name, q.definition::text from ({sql}) q(name, definition) where q.name is not null"
         for kind, sql in parts.items()
     )
 

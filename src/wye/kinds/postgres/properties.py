@@ -45,8 +45,9 @@ def _made(catalog: str) -> str:
 def _rights(catalog: str, column: str, where: str) -> str:
     """Rights on what is not the user's own, if they are not those that it came with."""
     return f"""
-        select {_identity(catalog, "o.oid")}, {ACL.format(f"o.{column}")} from {catalog} o
-        left join pg_init_privs i on i.classoid = '{catalog}'::regclass and i.objoid = o.oid and i.objsubid = 0
+        select k.identity || ' ' || k.type, {ACL.format(f"o.{column}")} from {catalog} o
+            left join pg_init_privs i on i.classoid = '{catalog}'::regclass and i.objoid = o.oid and i.objsubid = 0
+            cross join lateral pg_identify_object('{catalog}'::regclass, o.oid, 0) k
         where o.{column} is not null and i.initprivs is distinct from o.{column}
             and {ACL.format("i.initprivs")} <> {ACL.format(f"o.{column}")}
             and (o.oid < {_FIRST} or not {free(catalog, "o.oid")}) and {where}"""
@@ -77,7 +78,7 @@ PROPERTIES: Mapping[str, str] = {
                 or (select relkind from pg_class where oid = d.objoid) in ('r', 'p', 'f', 'c')))
             and not (d.classoid = 'pg_type'::regclass
                 and (select typtype from pg_type where oid = d.objoid) in ('e', 'd', 'r'))
-            and coalesce(i.schema, '') !~ '^pg_(toast|temp)' and coalesce(i.schema, '') <> '{LOG_SCHEMA}'
+            and i.identity !~ '(^| on )(pg_(toast|temp)|{LOG_SCHEMA}[.])'
             and not exists (select 1 from pg_depend e
                 where e.classid = d.classoid and e.objid = d.objoid and e.deptype = 'e')""",
     "label": """
@@ -93,7 +94,8 @@ PROPERTIES: Mapping[str, str] = {
             left join pg_init_privs i
                 on i.classoid = 'pg_class'::regclass and i.objoid = c.oid and i.objsubid = a.attnum
         where a.attacl is not null and {ACL.format("i.initprivs")} <> {ACL.format("a.attacl")}
-            and (c.relkind in ('v', 'm') or c.oid < {_FIRST} or not {free("pg_class", "c.oid")})""",
+            and (c.relkind in ('v', 'm') or c.oid < {_FIRST} or not {free("pg_class", "c.oid")})
+            and n.nspname !~ '^pg_(toast|temp)'""",
     "rights": " union all ".join(
         _rights(catalog, column, where)
         for catalog, column, where in (
