@@ -22,7 +22,7 @@ MINIMUM_BYTES = 256 << 20
 _SPARE = 0.05
 """What must be left on the host's disk, as a share of the image."""
 _FORMAT_TIMEOUT_S = 600.0
-_DETACH_TIMEOUT_S = 2.0
+_DETACH_TIMEOUT_S = 10.0
 _FORMAT = ("-L", "wye", "-m", "single", "-d", "single", "--nodesize", "4096", "--sectorsize", "4096")
 """A snapshot adds a reference to every child of its tree's root node: up to 121 children with nodes of 4 KiB, up to 493
 with the 16 KiB that are usual. With 1,000 forks of 3,000 files alive that is 1.7 ms against 13 ms."""
