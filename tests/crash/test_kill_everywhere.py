@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.host, pytest.mark.timeout(3000)]
 HERE = Path(__file__).parent
 SHARE = int(os.environ.get("WYE_CRASH_SHARE", "1"))
 """Of the labels, one in so many."""
-TURN = int(os.environ.get("WYE_CRASH_TURN", "0"))
+TURN = int(os.environ.get("WYE_TEST_TURN", "0"))
 """Which ones: from turn to turn they are others, until all were among them."""
 """One in so many labels is tried; 1 tries all, as `bin/test --slow` does."""
 

@@ -213,13 +213,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("rig", chosen, indirect=True, scope="module")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A case of what a version brought is no test on those before it."""
+    """A case of what a version brought is no test on those before it. Versions that are not the host's own try every
+    second case, the others on another day."""
+    turn = int(os.environ.get("WYE_TEST_TURN", "0"))
     for item in list(items):
         cases = getattr(getattr(item, "module", None), "CASES", ())
         chosen = getattr(getattr(item, "callspec", None), "params", {})
-        if cases and "number" in chosen and chosen["rig"] < cases[chosen["number"]].since:
+        if not cases or "number" not in chosen:
+            continue
+        if chosen["rig"] < cases[chosen["number"]].since:
             items.remove(item)
+        elif chosen["rig"] != OWN and (chosen["number"] + turn) % 2:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")
