@@ -90,7 +90,9 @@ def test_no_subvolumes_but_shared_blocks(btrfs: Containers) -> None:
 
 def test_terminals_go_on_working(btrfs: Containers) -> None:
     container = btrfs.start()
-    code, said = btrfs.run(container, "sh", "-c", "stty size; stty -echo; stty -a", tty=True, rows=33, columns=99)
+    # crun says how large it is just after it has started the program.
+    script = "until stty size 2>/dev/null | grep 33; do sleep 0.01; done; stty -echo; stty -a"
+    code, said = btrfs.run(container, "sh", "-c", script, tty=True, rows=33, columns=99)
     assert code == 0
     assert "33 99" in said
     assert "-echo" in said
