@@ -137,11 +137,8 @@ class Netlink:
                     raise
                 yield None, b""
                 continue
-            offset = 0
-            while offset < len(data):
-                length, kind, *_ = _HEADER.unpack_from(data, offset)
-                yield kind, data[offset + _HEADER.size : offset + length]
-                offset += (length + 3) & ~3
+            for kind, _, body in _messages(data):
+                yield kind, body
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -149,13 +146,9 @@ class Netlink:
     def _answers(self, ends: int) -> Iterator[tuple[int, int, bytes]]:
         """(type, sequence, body) of what comes back, until `ends` requests have been answered to their end."""
         while ends:
-            data = self._socket.recv(1 << 18)
-            offset = 0
-            while offset < len(data):
-                length, kind, _, sequence, _ = _HEADER.unpack_from(data, offset)
+            for kind, sequence, body in _messages(self._socket.recv(1 << 18)):
                 ends -= kind in (_ERROR, _DONE)
-                yield kind, sequence, data[offset + _HEADER.size : offset + length]
-                offset += (length + 3) & ~3
+                yield kind, sequence, body
 
     def close(self) -> None:
         self._socket.close()
@@ -329,6 +322,15 @@ def _route(prefix_length: int, kind: int) -> bytes:
     return struct.pack(
         "=BBBBBBBBI", socket.AF_INET, prefix_length, 0, 0, _TABLE_MAIN, _PROTOCOL_BOOT, _SCOPE_UNIVERSE, kind, 0
     )
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """What the kernel sent in one go: (type, sequence, body)."""
+    offset = 0
+    while offset < len(data):
+        length, kind, _, sequence, _ = _HEADER.unpack_from(data, offset)
+        yield kind, sequence, data[offset + _HEADER.size : offset + length]
+        offset += (length + 3) & ~3
 
 
 def _message(request: Request, sequence: int, flags: int) -> bytes:
