@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.host.kinds_postgres.test_undo import taken_back
+from tests.host.kinds_postgres.test_undo import merged, taken_back
 
 from wye.kinds.postgres.apply import Options
 from wye.kinds.postgres.catalog import read_schema
@@ -94,17 +94,6 @@ def production(rig: Any, start: Any) -> Iterator[Any]:
     site = rig.start(start)
     yield site
     site.discard()
-
-
-def merged(rig: Any, production: Any, *statements: str) -> Any:
-    """Merges a fork that ran `statements`; what takes it back, with what only the bytes before it have."""
-    fork = rig.fork(production)
-    try:
-        fork.run(APP, list(statements))
-        (changes,) = rig.diff(fork)
-    finally:
-        fork.discard()
-    return taken_back(rig, production, changes)
 
 
 def state(production: Any) -> dict[str, Any]:

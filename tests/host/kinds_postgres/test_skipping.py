@@ -120,6 +120,21 @@ def test_the_template_and_what_happens_next_to_it(rig: Any, fork: Any) -> None:
     assert {conflict.place for conflict in error.value.conflicts} == {"postgres/template1"}
 
 
+def against(rig: Any, fork: Any, other: Any) -> list[Any]:
+    """What `fork` differs in from `other` as it is now."""
+    now = rig.snapshot(other)
+    base = rig.start(now, dict(THROWAWAY))
+
+    def freeze() -> list[Any]:
+        sides = [rig.snapshot(fork), rig.snapshot(base)]
+        return [change for side in sides for change in rig.pool.changes(now, side)]
+
+    try:
+        return read_changes(rig.host, base.server, fork.server, freeze, DATA, descends=False)
+    finally:
+        base.discard()
+
+
 def test_against_what_it_does_not_come_of(rig: Any) -> None:
     """Both have written since they parted, and one of them nothing but its log."""
     production = rig.create()
@@ -128,21 +143,14 @@ def test_against_what_it_does_not_come_of(rig: Any) -> None:
     fork = rig.fork(production)
     fork.run(APP, "update wide set v = 'fork' where n = 4000", "public")
     production.run(APP, "update wide set v = 'production' where n = 10", "public")
-    now = rig.snapshot(production)
-    base = rig.start(now, dict(THROWAWAY))
-
-    def freeze() -> list[Any]:
-        sides = [rig.snapshot(fork), rig.snapshot(base)]
-        return [change for side in sides for change in rig.pool.changes(now, side)]
-
     try:
-        (found,) = read_changes(rig.host, base.server, fork.server, freeze, DATA, descends=False)
+        (found,) = against(rig, fork, production)
         assert sorted(found.tables[0].updates) == [
             (("10", "production"), ("10", "v10")),
             (("4000", "v4000"), ("4000", "fork")),
         ]
     finally:
-        for site in (base, fork, production):
+        for site in (fork, production):
             site.discard()
         rig.sweep()
 
@@ -154,18 +162,11 @@ def test_a_sibling_that_numbered_its_transactions_alike(rig: Any) -> None:
     fork, sibling = rig.fork(production), rig.fork(production)
     fork.run(APP, "alter table plain add fork int", "public")
     sibling.run(APP, "alter table plain add same int", "public")
-    parted = rig.snapshot(sibling)
-    base = rig.start(parted, dict(THROWAWAY))
-
-    def freeze() -> list[Any]:
-        sides = [rig.snapshot(fork), rig.snapshot(base)]
-        return [change for side in sides for change in rig.pool.changes(parted, side)]
-
     try:
         with pytest.raises(Refused) as error:
-            read_changes(rig.host, base.server, fork.server, freeze, DATA, descends=False)
+            against(rig, fork, sibling)
         assert {conflict.kind for conflict in error.value.conflicts} == {"schema-log-incomplete"}
     finally:
-        for site in (base, fork, sibling, production):
+        for site in (fork, sibling, production):
             site.discard()
         rig.sweep()
