@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from wye.merge.conflict import Conflict
 from wye.model import (
@@ -754,8 +754,6 @@ class ServerKind(Kind, Protocol):
     changed.
     """
 
-    reads_live: bool
-    """Whether `read` copes with a server that others write to. If not, it gets one over a snapshot."""
     is_unmistakable: bool
     """Whether what it claims is a database even where no image has its server: better to fail than to merge files."""
 
@@ -826,4 +824,17 @@ class ServerKind(Kind, Protocol):
         """What `keep` got, to be applied like other changes. With `target`: for an `apply` that may have been cut
         short there, without what never came to its commit. `before`: opens a server on the bytes before that `apply`,
         asked only for what it destroyed; without it, that is not brought back, and its taking back refused by name."""
+        ...
+
+
+@runtime_checkable
+class LiveKind(ServerKind, Protocol):
+    """One whose `read` copes with a server that others write to. All others are read on a copy of a snapshot."""
+
+    def moment(self, server: Endpoint) -> str:
+        """Of a live server. The same text twice: nothing was committed between."""
+        ...
+
+    def outlives(self, root: Path) -> bool:
+        """Whether a copy of the volume at `root`, made while its server ran, has all of it when it is started."""
         ...

@@ -2,6 +2,11 @@
 
 A side is a snapshot with the spec and images that go with it. Databases are read through servers (`engine.servers`),
 files by what the file system says has changed. A side that was made only for looking is gone afterwards.
+
+Of an environment that runs, databases are read through its own servers where that can be done, a moment after its
+snapshot was taken. Where the snapshot is kept as the base of what comes later, the two must not differ: what was
+written between would be brought twice. Then the servers are asked before and after, and what has moved on is read
+again, on a copy of the snapshot.
 """
 
 from __future__ import annotations
@@ -9,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -19,7 +24,7 @@ from wye.engine.context import Engine, new_snapshot_id
 from wye.engine.servers import Store, Throwaway
 from wye.engine.views import ConflictView
 from wye.errors import CheckFailed, NotFound
-from wye.interfaces import Bytes, Changes, Endpoint, PathChange, Terms
+from wye.interfaces import Bytes, Changes, Endpoint, LiveKind, PathChange, Terms
 from wye.merge.conflict import Conflict, conflict_to_json
 from wye.merge.refused import Refused
 from wye.model import Environment, EnvironmentId, Image, RevisionId, SnapshotId, Spec, replica_names
@@ -31,7 +36,8 @@ _PASSING = ("/run/", "/tmp/")
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """`environment`: whose bytes these are or were, for its containers' names and limits."""
+    """`environment`: whose bytes these are or were, for its containers' names and limits. `moments`: by volume, when
+    the snapshot was taken (`LiveKind.moment`), where that matters."""
 
     label: str
     environment: Environment
@@ -39,6 +45,7 @@ class Side:
     snapshot: SnapshotId
     spec: Spec
     images: dict[str, Image]
+    moments: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,28 +60,33 @@ class StoreChanges:
 
 
 @contextmanager
-def frozen(
-    engine: Engine, environment: Environment, *, label: str = "", keep: Callable[[], bool] = lambda: False
-) -> Iterator[Side]:
-    """The environment as it is now, in a snapshot that goes away again, unless by then a revision has it (`keep`)."""
-    settle(engine, environment)
+def frozen(engine: Engine, environment: Environment, *, keep: Callable[[], bool] | None = None) -> Iterator[Side]:
+    """The environment as it is now, in a snapshot that goes away again, unless by then a revision has it (`keep`): then
+    what is read of it is what is in the snapshot."""
+    moments = settle(engine, environment, moments=keep is not None)
     snapshot = new_snapshot_id()
     engine.host.at("compare:snapshot")
     engine.volumes.snapshot(environment.id, snapshot)
     try:
         spec = records.spec_of(engine, environment)
-        yield Side(label or environment.name, environment, environment.revision, snapshot, spec, environment.images)
+        yield Side(environment.name, environment, environment.revision, snapshot, spec, environment.images, moments)
     finally:
-        if not keep():
+        if keep is None or not keep():
             engine.volumes.delete_snapshot(snapshot)
 
 
-def settle(engine: Engine, environment: Environment) -> None:
-    """Has servers write down what only their memory holds, where their kind needs that."""
+def settle(engine: Engine, environment: Environment, *, moments: bool = False) -> dict[str, str]:
+    """Has servers write down what only their memory holds, where their kind needs that. Returns their `moments` by
+    volume, if they are asked for."""
     spec = records.spec_of(engine, environment)
+    found = {}
     for store in servers.stores_in(engine, environment, spec):
         if is_live(engine, environment, store):
-            store.kind.settle(servers.live_if_asked(engine, environment, store))
+            server = servers.live_if_asked(engine, environment, store)
+            store.kind.settle(server)
+            if moments and isinstance(store.kind, LiveKind):
+                found[store.volume] = store.kind.moment(server)
+    return found
 
 
 def at_revision(engine: Engine, environment: Environment, revision: str) -> Side:
@@ -135,22 +147,40 @@ def read_stores(
     theirs: Side,
     stores: Sequence[Store],
     *,
-    live: bool,
     descends: bool = True,
     rules: Spec | None = None,
 ) -> list[StoreChanges]:
-    """What happened in databases between two sides, several read at a time. `live`: theirs is an environment; one that
-    is awake is read through its own servers, where the kind copes with others writing. `descends`: theirs came of base.
+    """What happened in databases between two sides, several read at a time. Theirs is an environment: while it runs it
+    is read through its own servers, where the kind copes with others writing. `descends`: theirs came of base.
     `rules`: whose settings say what a merge must know (None: theirs). The servers that were started for this stay up
     until `held` is closed: some changes take values from them."""
 
     def read(store: Store, own: ExitStack) -> StoreChanges:
-        is_own = live and store.kind.reads_live and is_live(engine, theirs.environment, store)
-        return _read_store(engine, own, base, theirs, store, live=is_own, descends=descends, rules=rules)
+        def attempt(*, live: bool) -> StoreChanges:
+            return _read_store(engine, own, base, theirs, store, live=live, descends=descends, rules=rules)
+
+        is_own = isinstance(store.kind, LiveKind) and is_live(engine, theirs.environment, store)
+        if not is_own or _has_moved(engine, theirs, store):
+            return attempt(live=False)
+        found = attempt(live=True)
+        if not _has_moved(engine, theirs, store):
+            return found
+        own.close()
+        return attempt(live=False)
 
     owns = [held.enter_context(ExitStack()) for _ in stores]
     with ThreadPoolExecutor(_READERS, thread_name_prefix="read") as pool:
         return list(pool.map(read, stores, owns))
+
+
+def _has_moved(engine: Engine, theirs: Side, store: Store) -> bool:
+    """Whether something was committed since the snapshot of theirs, where that matters and a copy has all of it."""
+    moment = theirs.moments.get(store.volume)
+    if moment is None or not isinstance(store.kind, LiveKind):
+        return False
+    if store.kind.moment(servers.live(engine, theirs.environment, store)) == moment:
+        return False
+    return store.kind.outlives(engine.volumes.snapshot_path(theirs.snapshot) / "volumes" / store.volume)
 
 
 def _read_store(

@@ -44,9 +44,7 @@ def diff(
                 _check_service(theirs, service)
                 stores = [store for store in stores if store.service.name == service]
             descends = against is None
-            read = (
-                comparing.read_stores(engine, held, base, theirs, stores, live=True, descends=descends) if rows else []
-            )
+            read = comparing.read_stores(engine, held, base, theirs, stores, descends=descends) if rows else []
             kept = [each.store for each in read]
             told_stores = tuple(_store_change(each, offset, limit) for each in read if each.changes or each.refused)
             changes = comparing.file_changes(engine, base, theirs, kept)

@@ -53,7 +53,7 @@ def merge(
         with theirs_now as theirs, comparing.frozen(engine, head.environment) as ours:
             report(Progress(step="read", subject=f"what {source} changed"))
             with outcome.steps("read changes"):
-                proposal = proposing.propose(engine, held, base, ours, theirs, resolutions or {}, live=True)
+                proposal = proposing.propose(engine, held, base, ours, theirs, resolutions or {})
                 proposal, given = proposing.settled(engine, proposal, resolutions or {})
             rehearsing.rehearse(engine, proposal, given, checks, outcome, report)
             if not outcome.is_clean or rehearse_only:

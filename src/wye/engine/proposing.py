@@ -92,14 +92,12 @@ def propose(
     ours: Side,
     theirs: Side,
     resolutions: Mapping[str, Any],
-    *,
-    live: bool,
 ) -> Proposal:
-    """Reads what theirs changed since base. `live` and `held` as in `comparing.read_stores`. Raises Unsupported for a
-    database that cannot be merged at all."""
+    """Reads what theirs changed since base. `held` as in `comparing.read_stores`. Raises Unsupported for a database
+    that cannot be merged at all."""
     _refuse_unknown_databases(engine, theirs)
     stores = comparing.stores_of(engine, theirs)
-    read = comparing.read_stores(engine, held, base, theirs, stores, live=live, rules=ours.spec)
+    read = comparing.read_stores(engine, held, base, theirs, stores, rules=ours.spec)
     paths = comparing.file_changes(engine, base, theirs, stores)
     return assemble(engine, base, ours, theirs, read, paths, resolutions)
 

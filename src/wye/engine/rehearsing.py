@@ -23,11 +23,12 @@ def rehearse(
     engine: Engine,
     proposal: Proposal,
     resolutions: dict[str, Any],
-    checks: tuple[str, ...],
+    checks: tuple[str, ...] | None,
     outcome: Outcome,
     report: Report,
 ) -> None:
-    """Fills in the outcome's conflicts and checks. `resolutions` is completed by its default, for databases too."""
+    """Fills in the outcome's conflicts and checks. `resolutions` is completed by its default, for databases too.
+    `checks` None: it was rehearsed a moment ago, and only what fails now is added."""
     found = list(proposal.conflicts)
     settled = set(proposal.settled)
     with outcome.steps("rehearse"):
@@ -39,15 +40,16 @@ def rehearse(
             settled |= decided
             conflicts, failed = checking.sql_failures(proposal.spec, refused)
             found += conflicts
-            passed = [] if refused else checking.sql_passed(proposal.spec, str(each.store.service.name))
-            outcome.checks += (*failed, *passed)
+            if not refused and checks is not None:
+                outcome.checks += tuple(checking.sql_passed(proposal.spec, str(each.store.service.name)))
+            outcome.checks += tuple(failed)
             outcome.brings_something |= items > 0
     outcome.conflicts = tuple({each.id: each for each in found}.values())
     check_resolutions(resolutions_from_json(comparing.by_conflict(resolutions)), settled, outcome.conflicts)
     outcome.rehearsed = True
     outcome.notices = proposal.notices
     outcome.brings_something |= proposal.changes_files_or_spec
-    wanted = checking.checks_of(proposal.spec, checks)
+    wanted = () if checks is None else checking.checks_of(proposal.spec, checks)
     if wanted and not found:
         with outcome.steps("checks"):
             many = "1 check" if len(wanted) == 1 else f"{len(wanted)} checks"

@@ -2,16 +2,20 @@
 
 A new fork of the source is made aside, the fork's changes are merged into it, and the two are exchanged under the
 fork's name in one compare-and-swap. What the fork was until then stays a revision of it. A conflict changes nothing.
+
+A fork that runs is tried first as it is, since most conflicts are found then; for the exchange its services stop, and
+what counts is what it has when they have: nothing that was written meanwhile is left behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wye.engine import ancestry, apply, comparing, materialising, plan, preparing, proposing, records, rehearsing
+from wye.engine.comparing import Side
 from wye.engine.context import Engine, environment_name, new_environment_id
 from wye.engine.outcome import Outcome
 from wye.engine.timing import Steps
@@ -32,28 +36,72 @@ def update(
     source = fork.source
     outcome = Outcome(source, named, Steps(engine.host))
     first, second = sorted((named, source))
-    with engine.changing(first), engine.changing(second), ExitStack() as held:
+    with engine.changing(first), engine.changing(second):
         head = records.require(engine, named)
         above = records.require(engine, source)
-        upstream = above.environment
-        fork = head.environment
-        base = ancestry.base_between(engine, fork, above)
         with records.change(engine, Verb.UPDATE, named, actor=actor, previous=head.id, source=source) as doing:
-            snapshot = records.take_snapshot(engine, upstream, verb=Verb.UPDATE)
-            origin = records.new_revision(engine, upstream, snapshot)
-            ours = comparing.at_revision(engine, upstream, origin)
-            with comparing.frozen(engine, fork) as theirs:
-                with outcome.steps("read changes"):
-                    report(Progress(step="read", subject=f"what {named} changed"))
-                    proposal = proposing.propose(engine, held, base, ours, theirs, resolutions or {}, live=True)
-                    proposal, given = proposing.settled(engine, proposal, resolutions or {})
-                rehearsing.rehearse(engine, proposal, given, (), outcome, report)
-                if outcome.is_clean:
-                    with outcome.steps("make the new fork"):
-                        made = _make(engine, fork, origin, proposal, given)
-                    with outcome.steps("exchange"):
-                        _exchange(engine, doing, head, made, outcome, report)
+            snapshot = records.take_snapshot(engine, above.environment, verb=Verb.UPDATE)
+            origin = records.new_revision(engine, above.environment, snapshot)
+            ours = comparing.at_revision(engine, above.environment, origin)
+            base = ancestry.base_between(engine, head.environment, above)
+            updating = _Updating(engine, doing, head, base, ours, dict(resolutions or {}), outcome, report)
+            if not head.environment.awake:
+                _exchange(updating, checks=())
+            elif _tried(updating):
+                with _at_rest(updating):
+                    _exchange(updating, checks=None)
     return outcome.result()
+
+
+@dataclass(frozen=True, slots=True)
+class _Updating:
+    """`head`: of the fork. `base` and `ours`: as a merge of the fork into its source has them."""
+
+    engine: Engine
+    doing: records.Change
+    head: records.Head
+    base: Side
+    ours: Side
+    resolutions: dict[str, Any]
+    outcome: Outcome
+    report: Report
+
+
+def _tried(updating: _Updating) -> bool:
+    """Whether what the fork has now can be brought over."""
+    with ExitStack() as held:
+        _propose(updating, held, checks=())
+    return updating.outcome.is_clean
+
+
+def _propose(
+    updating: _Updating, held: ExitStack, *, checks: tuple[str, ...] | None
+) -> tuple[proposing.Proposal, dict[str, Any]]:
+    """The merge of what the fork has now, rehearsed (`checks` as there), and the resolutions that it has then."""
+    engine, outcome, given = updating.engine, updating.outcome, updating.resolutions
+    fork = updating.head.environment
+    theirs = held.enter_context(comparing.frozen(engine, fork))
+    with outcome.steps("read changes"):
+        updating.report(Progress(step="read", subject=f"what {fork.name} changed"))
+        proposal = proposing.propose(engine, held, updating.base, updating.ours, theirs, given)
+        proposal, given = proposing.settled(engine, proposal, given)
+    rehearsing.rehearse(engine, proposal, given, checks, outcome, updating.report)
+    return proposal, given
+
+
+@contextmanager
+def _at_rest(updating: _Updating) -> Iterator[None]:
+    """The fork's services do not run. They do again if it comes to nothing."""
+    engine, old = updating.engine, updating.head.environment
+    spec = records.spec_of(engine, old)
+    try:
+        with updating.outcome.steps("stop the fork"):
+            apply.bring_down(engine, old, spec, verb="update", report=updating.report)
+            engine.network.detach(old.id)
+        yield
+    finally:
+        if not updating.outcome.merged:
+            apply.bring_up(engine, old, spec, verb="update", fresh=True)
 
 
 def _make(
@@ -82,17 +130,24 @@ def _make(
     return merged
 
 
-def _exchange(
-    engine: Engine, doing: records.Change, head: records.Head, made: Environment, outcome: Outcome, report: Report
-) -> None:
-    """The fork's name moves to the new bytes. After an error it runs as it was."""
-    old = head.environment
-    before = records.spec_of(engine, old)
-    spec = records.spec_of(engine, made)
+def _exchange(updating: _Updating, *, checks: tuple[str, ...] | None) -> None:
+    """What the fork has, which nobody writes to now, merged into a new one; then its name moves to the new bytes."""
+    engine, outcome = updating.engine, updating.outcome
+    with ExitStack() as held:
+        proposal, given = _propose(updating, held, checks=checks)
+        if not outcome.is_clean:
+            return
+        with outcome.steps("make the new fork"):
+            origin = updating.ours.revision
+            made = _make(engine, updating.head.environment, origin, proposal, given)
+    with outcome.steps("exchange"):
+        _move(updating, made)
+
+
+def _move(updating: _Updating, made: Environment) -> None:
+    engine, doing, head = updating.engine, updating.doing, updating.head
+    old, spec = head.environment, records.spec_of(engine, made)
     try:
-        if old.awake:
-            apply.bring_down(engine, old, before, verb="update", report=report)
-        engine.network.detach(old.id)
         kept = records.keep_as_revision(engine, doing, head, message="before update")
         ports = engine.doors.hold(old.name, plan.wanted_doors(spec, held=old.ports, fork=True))
         revision = made.base or made.origin or kept.environment.revision
@@ -100,14 +155,12 @@ def _exchange(
         entry = doing.commit(changed, previous=kept.id)
     except WyeError:
         _remove(engine, made)
-        if old.awake:
-            apply.bring_up(engine, old, before, verb="update", fresh=True)
         raise
+    updating.outcome.merged, updating.outcome.entry = True, entry.id
     engine.volumes.delete_environment(old.id)
     engine.runtime.delete_logs(old.id)
     if old.awake:
-        _start(engine, entry.environment, spec, report)
-    outcome.merged, outcome.entry = True, entry.id
+        _start(engine, entry.environment, spec, updating.report)
 
 
 def _start(engine: Engine, environment: Environment, spec: Spec, report: Report) -> None:

@@ -120,6 +120,12 @@ def is_starting(host: Host, data: Path) -> bool:
     return len(lines) > _STATUS and lines[_STATUS].strip() == b"starting"
 
 
+def has_unlogged(host: Host, data: Path) -> bool:
+    """Whether there are tables that recovery empties: what they are like when empty lies beside each in a file."""
+    databases = _entries(host, data, "base")
+    return any(name.endswith("_init") for database in databases for name in _entries(host, data, f"base/{database}"))
+
+
 def refuse_tablespaces(host: Host, data: Path) -> None:
     """Raises Unsupported if the cluster keeps data outside its volume: no snapshot of the volume holds it."""
     found = _entries(host, data, "pg_tblspc")

@@ -23,7 +23,7 @@ from wye.kinds.postgres import apply as merging
 from wye.kinds.postgres import unsynced
 from wye.kinds.postgres.blocks import CONFIGURATION
 from wye.kinds.postgres.changes import DatabaseChanges, page, stat, to_json
-from wye.kinds.postgres.cluster import KEPT, THROWAWAY, find_data, is_starting, refuse_tablespaces
+from wye.kinds.postgres.cluster import KEPT, THROWAWAY, find_data, has_unlogged, is_starting, refuse_tablespaces
 from wye.kinds.postgres.lost import read_lost
 from wye.kinds.postgres.patient import PatientConnection
 from wye.kinds.postgres.plan import read_changes
@@ -92,9 +92,17 @@ class PostgresChanges:
 
 
 class PostgresKind(PostgresVolume):
-    """Satisfies `interfaces.ServerKind`."""
+    """Satisfies `interfaces.LiveKind`."""
 
-    reads_live = True
+    def moment(self, server: Endpoint) -> str:
+        """Which transactions there have been, and which of them are not over: all that writes has a number."""
+        with opened(EndpointServer(server), MAINTENANCE) as connection:
+            return str(value(connection, "select pg_current_snapshot()"))
+
+    def outlives(self, root: Path) -> bool:
+        """Tables that are not logged are empty after recovery."""
+        data = find_data(self._host, root)
+        return data is not None and not has_unlogged(self._host, root / data)
 
     def settle(self, server: Endpoint) -> None:
         """Every committed row is in the WAL, which is in the snapshot."""

@@ -83,8 +83,6 @@ class KeyUndo:
 class RedisKind(RedisVolume):
     """Satisfies `interfaces.ServerKind`."""
 
-    reads_live = False
-
     def __init__(self, host: Host) -> None:
         super().__init__(host)
         self._host = host
