@@ -289,21 +289,6 @@ def test_references_that_only_the_target_has(three: Three) -> None:
     assert three.merge() == []
 
 
-def test_a_parent_table_that_the_fork_dropped(three: Three) -> None:
-    three.run("base", "CREATE TABLE old (id INTEGER PRIMARY KEY)", "INSERT INTO old VALUES (1)")
-    three.run("base", "CREATE TABLE child (id INTEGER PRIMARY KEY, o REFERENCES old)")
-    three.copy()
-    three.run("ours", "INSERT INTO child VALUES (1, 1)")
-    three.run("theirs", "DROP TABLE old")
-    assert [(found.kind, found.key) for found in conflicts(three)] == [("foreign-key", ("child",))]
-    three.run("theirs", "INSERT INTO child VALUES (2, 1), (3, NULL)")
-    three.run("ours", "DELETE FROM child")
-    (orphan,) = conflicts(three)
-    assert (orphan.kind, orphan.place, orphan.key) == ("fk-parent-missing", "db child", ("2",))
-    assert three.merge(Decisions({orphan.id: OURS})) == []
-    assert three.query("ours", "SELECT * FROM child") == [(3, None)]
-
-
 # ---------------------------------------------------------------- against SQLite itself
 
 

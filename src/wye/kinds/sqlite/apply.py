@@ -28,18 +28,20 @@ from wye.kinds.sqlite.cells import Cells
 from wye.kinds.sqlite.changes import SqliteChanges, TableChanges, content, encoding, pragma
 from wye.kinds.sqlite.changes import sequences as read_sequences
 from wye.kinds.sqlite.database import opened, quoted, translated
+from wye.kinds.sqlite.definitions import DROPS, REST, TABLES, Definitions, refusal
+from wye.kinds.sqlite.dropped import Dropped, LostTable
 from wye.kinds.sqlite.record import Record
 from wye.kinds.sqlite.references import References, unproven_children
-from wye.kinds.sqlite.schema import ObjectChange, read_objects, read_shape
+from wye.kinds.sqlite.schema import read_objects, read_shape
 from wye.kinds.sqlite.staged import Staged, Violation, amend
+from wye.kinds.sqlite.unique import Standing, UniqueIndex
 from wye.kinds.sqlite.write import Writer
-from wye.merge.conflict import BOTH, NONE, Conflict, Decisions, Favouring, Json, Resolution, Side
+from wye.merge import settling
+from wye.merge.conflict import BOTH, Conflict, Decisions, Favouring, Resolution, Side
 from wye.merge.refused import Refused
 from wye.merge.rows import Grain, MergedRows, Row, Table, Triple, merge_keyed, merge_multiset
 from wye.merge.settling import Found, Settling
 
-_DROPS, _TABLES, _REST = range(3)
-"""The steps of `ObjectChange`: a unique index, say, may hold only after the rows were written."""
 _BACK_BUSY_S = 30.0
 
 
@@ -150,6 +152,10 @@ class _Refusing(Exception):
     """Something could not be written."""
 
 
+class _Kept(Exception):
+    """A table is to stay that was dropped already."""
+
+
 class _Merge:
     def __init__(
         self,
@@ -164,16 +170,40 @@ class _Merge:
         self.decisions = decisions
         self.rules = rules
         self.cells = Cells(encoding(connection))
+        self.passing = Cells(encoding(connection), limit_bytes=None)
+        """For rows of which only a few are kept."""
         self.is_back = is_back
         self.refused: list[Conflict] = []
+        self.kept: dict[tuple[str, str], Conflict] = {}
+        """Why tables stay that the fork dropped: by (table, column that refers to it)."""
         self.written = 0
         self.defined = 0
 
     def run(self, found: SqliteChanges) -> None:
-        for refusal in found.refused:
-            self._refuse(refusal.kind, refusal.name, refusal.detail)
+        """Again, with a table that has to stay, when rows of the target turn out to hang on it."""
+        opened, settled = len(self.decisions.open), set(self.decisions.settled)
+        self.connection.execute("SAVEPOINT merge")
+        while True:
+            try:
+                self._try(found)
+            except _Kept:
+                self.connection.execute("ROLLBACK TO merge")
+                told = {conflict.id for conflict in self.kept.values()}
+                self.decisions.open[opened:] = [each for each in self.decisions.open[opened:] if each.id in told]
+                self.decisions.settled.intersection_update(settled | told)
+                self.refused = [each for each in self.refused if each.id in told]
+            else:
+                break
+        self.connection.execute("RELEASE merge")
+
+    def _try(self, found: SqliteChanges) -> None:
+        for each in found.refused:
+            self._refuse(each.kind, each.name, each.detail)
+        self.definitions = Definitions(self.connection, self.place, self.refused)
         ours = read_objects(self.connection, "main")
-        wanted = [change for change in found.objects if self._is_wanted(change, ours, found)]
+        self.definitions.choose(found, self.decisions, {table for table, _ in self.kept}, is_back=self.is_back)
+        self.keeping = set(self.kept)
+        wanted = self.definitions.wanted
         concerned = {table.table for table in found.tables} | {change.name for change in wanted}
         self.record = Record(self.connection, self.cells, concerned)
         unproven = unproven_children(self.connection, found)
@@ -184,13 +214,15 @@ class _Merge:
                 self.record.keep(change.name)
             elif change.lost_columns:
                 self.record.keep_columns(change.name, change.lost_columns)
-        self._define(wanted, _DROPS)
-        self._define(wanted, _TABLES)
+        self.dropped = Dropped(self.connection, self.passing, self.place, self.definitions.dropped())
+        self.definitions.carry_out(DROPS)
+        self.definitions.carry_out(TABLES)
         sides = [(table, whole.get(table.table)) for table in found.tables]
         staged = [self._stage(table, side) for table, side in sides if side is not Side.OURS]
         self._write([each for each in staged if each is not None and each.writes])
-        self._define(wanted, _REST)
-        self._verify(wanted)
+        self.definitions.carry_out(REST)
+        self.definitions.verify()
+        self.defined = self.definitions.done
         self._sequences(found.sequences)
         self._pragmas(found)
         for violation, count in (self._violations(unproven) - broken).items():
@@ -198,44 +230,6 @@ class _Merge:
         self.inverse, lasting = self.record.inverse()
         for name in dict.fromkeys(lasting) if not self.is_back else ():
             self._refuse("schema", name, "these columns could not be brought back: drop them in the target yourself")
-
-    # ------------------------------------------------------------ definitions
-
-    def _is_wanted(self, change: ObjectChange, ours: dict[tuple[str, str], str], found: SqliteChanges) -> bool:
-        """Whether the target is still to be changed so; a conflict if it has gone a way of its own."""
-        current = ours.get((change.type, change.name))
-        if current == change.after:
-            return False
-        if current != change.before:
-            self._refuse(
-                "schema", change.name, f"both sides changed this {change.type}", change.before, current, change.after
-            )
-            return False
-        was = found.dropped.get(change.name) if change.type == "table" and not self.is_back else None
-        if was is not None and content(self.connection, change.name, change.lost_columns) != was:
-            lost = f"column {', '.join(change.lost_columns)}" if change.lost_columns else "the table"
-            self._refuse("drop-vs-change", change.name, f"the fork dropped {lost}, the target changed what is in it")
-            return False
-        return True
-
-    def _define(self, wanted: list[ObjectChange], step: int) -> None:
-        for change in wanted:
-            for statement in change.steps[step]:
-                try:
-                    self.connection.execute(statement)
-                    self.defined += 1
-                except apsw.Error as error:
-                    self._refuse("schema", change.name, f"{statement}: {error}", change.before, None, change.after)
-                    break
-
-    def _verify(self, wanted: list[ObjectChange]) -> None:
-        ours = read_objects(self.connection, "main")
-        refused = {conflict.key[0] for conflict in self.refused}
-        for change in wanted:
-            current = ours.get((change.type, change.name))
-            if current != change.after and change.name not in refused:
-                detail = "repeating the change leads to another definition than the fork's"
-                self._refuse("schema", change.name, detail, change.before, current, change.after)
 
     # ------------------------------------------------------------ rows
 
@@ -292,14 +286,17 @@ class _Merge:
 
     def _write(self, tables: list[Staged]) -> None:
         """Writes; again, after decisions about what constraints refuse."""
-        whole = [replace(each, place=f"{self.place} {each.key[0]}", key=()) for each in self.refused]
-        settling = _LeftOut(self.refused) if self.is_back else Settling(self.decisions, whole)
-        settling.settle(lambda: self._attempt(tables), amend)
+        whole = [replace(each, place=f"{self.place} {each.key[0]}", key=()) for each in self.refused if each.key]
+        rounds = _LeftOut(self.refused) if self.is_back else Settling(self.decisions, whole)
+        rounds.settle(lambda: self._attempt(tables), self._amend)
         self.written = sum(len(staged.writes) for staged in tables)
 
-    def _attempt(self, tables: list[Staged]) -> list[Violation]:
+    def _attempt(self, tables: list[Staged]) -> list[settling.Violation]:
         """Writes all, or nothing and says why."""
-        refused: list[Violation] = []
+        refused: list[settling.Violation] = []
+        if self.kept.keys() != self.keeping:
+            raise _Kept
+        self.definitions.made.clear()
         self.connection.execute("SAVEPOINT attempt")
         try:
             with ExitStack() as watched:
@@ -308,13 +305,26 @@ class _Merge:
                 references = References(self.connection, self.cells, self.place, tables)
                 for staged in tables:
                     refused += Writer(self.connection, self.cells, staged.table, staged.shape).carry_out(staged)
-                refused = refused or references.violations()
+                refused = refused or [*self.dropped.violations(tables)] or [*references.violations()]
+                for change in self.definitions.make_unique() if not refused else ():
+                    index = UniqueIndex(self.connection, self.passing, self.place, change)
+                    refused += index.violations(tables)
                 if refused:
                     raise _Refusing
         except _Refusing:
             self.connection.execute("ROLLBACK TO attempt")
         self.connection.execute("RELEASE attempt")
         return refused
+
+    def _amend(self, violation: settling.Violation, chosen: Resolution) -> bool:
+        match violation:
+            case Violation():
+                return amend(violation, chosen)
+            case Standing():
+                self.definitions.leave_out(violation.index)
+            case LostTable():
+                self.kept[violation.table, violation.conflict.column] = violation.conflict
+        return True
 
     def _merge_loose(
         self, table: Table, writer: Writer, rows: tuple[tuple[Row, int, int], ...], decisions: Decisions
@@ -370,12 +380,5 @@ class _Merge:
             self.connection.execute(f"PRAGMA main.{name} = {after}")
             self.defined += 1
 
-    def _refuse(
-        self, kind: str, name: str, detail: str, base: Json = None, ours: Json = None, theirs: Json = None
-    ) -> None:
-        self.refused.append(
-            Conflict(
-                kind=kind, place=self.place, key=(name,), base=base, ours=ours, theirs=theirs, choices=NONE,
-                detail=detail,
-            )
-        )  # fmt: skip
+    def _refuse(self, kind: str, name: str, detail: str) -> None:
+        self.refused.append(refusal(self.place, kind, name, detail))

@@ -77,9 +77,11 @@ def _parent_columns(connection: apsw.Connection, parent: str, given: Sequence[st
 
 def unproven_children(connection: apsw.Connection, found: SqliteChanges) -> list[str]:
     """Tables whose references may be lost in ways that `References` does not see, to be counted as a whole: by a table
-    that goes, or by columns that the fork does not know."""
+    that goes for another of its name, or by columns that the fork does not know."""
     columns = {table.table: set(table.columns) for table in found.tables}
+    made = {change.name.lower() for change in found.objects if change.type == "table" and change.before is None}
     gone = {change.name for change in found.objects if change.type == "table" and change.after is None}
+    gone = {name for name in gone if name.lower() in made}
     return sorted({
         key.child
         for key in read_foreign_keys(connection, {*columns, *gone})
@@ -87,6 +89,15 @@ def unproven_children(connection: apsw.Connection, found: SqliteChanges) -> list
         or not set(key.columns) <= columns.get(key.child, set(key.columns))
         or not set(key.parent_columns) <= columns.get(key.parent, set(key.parent_columns))
     })  # fmt: skip
+
+
+def same_by_parent(connection: apsw.Connection, key: ForeignKey) -> str:
+    """SQL: whether a child `c` refers to a parent whose cells are kept as c0, c1, ... of `o`; its table is there."""
+    same = []
+    for i, (column, wanted) in enumerate(zip(key.columns, key.parent_columns, strict=True)):
+        collation = connection.column_metadata("main", key.parent, wanted)[1]
+        same.append(f"o.c{i} COLLATE {quoted(collation)} = c.{quoted(column)}")
+    return " AND ".join(same)
 
 
 class References:
@@ -184,14 +195,13 @@ class References:
 
     def _left_children(self, parent: Staged, key: ForeignKey, kept: str) -> Iterator[Violation]:
         shape = read_shape(self._connection, "main", key.child)
-        same, there = [], []
-        for i, (column, wanted) in enumerate(zip(key.columns, key.parent_columns, strict=True)):
-            collation = self._connection.column_metadata("main", key.parent, wanted)[1]
-            same.append(f"o.c{i} COLLATE {quoted(collation)} = c.{quoted(column)}")
-            there.append(f"p.{quoted(wanted)} = +c.{quoted(column)}")
+        there = [
+            f"p.{quoted(wanted)} = +c.{quoted(column)}"
+            for column, wanted in zip(key.columns, key.parent_columns, strict=True)
+        ]
         rows = self._connection.execute(
             f"SELECT o.n, {self._cells.selected(shape.columns, 'c')} FROM temp.{kept} o"
-            f" JOIN main.{quoted(key.child)} c ON {' AND '.join(same)}"
+            f" JOIN main.{quoted(key.child)} c ON {same_by_parent(self._connection, key)}"
             f" WHERE NOT EXISTS (SELECT 1 FROM main.{quoted(key.parent)} p WHERE {' AND '.join(there)})"
         )
         children: dict[int, list[dict[str, Cell]]] = {}

@@ -23,6 +23,8 @@ _DROPS = ("trigger", "view", "index", "table")
 _CREATES = ("table", "index", "view", "trigger")
 _QUOTES = {'"': '"', "`": "`", "[": "]", "'": "'"}
 _WORD = re.compile(r"[^\s(),;'\"`\[]+")
+_STRING = re.compile(r"'(?:[^']|'')*'")
+_ORDER = re.compile(r"\s+(?:ASC|DESC)\Z", re.IGNORECASE)
 _TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/|.""", re.DOTALL)
 
 
@@ -137,6 +139,44 @@ def changed_objects(base: dict[Name, str], theirs: dict[Name, str]) -> tuple[lis
     drops.sort(key=lambda change: (_DROPS.index(change.type), change.name))
     rest.sort(key=lambda change: (_CREATES.index(change.type), change.name))
     return drops + rest, sorted(refused)
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """What the text of a CREATE INDEX says: its table, its columns or expressions with their collations, as SQL, and
+    the condition of a partial one."""
+
+    table: str
+    parts: tuple[str, ...]
+    where: str
+
+
+def indexed(sql: str) -> Indexed:
+    """Of a statement that SQLite has understood."""
+    tokens = [" " if token.startswith(("--", "/*")) else token for token in _TOKEN.findall(sql)]
+    start = tokens.index("(")
+    depth, end = 0, start
+    for end in range(start, len(tokens)):
+        depth += {"(": 1, ")": -1}.get(tokens[end], 0)
+        if depth == 0:
+            break
+    parts = [_ORDER.sub("", part.strip()) for part in _split("".join(tokens[start + 1 : end]))]
+    condition = "".join(tokens[end + 1 :]).strip()
+    return Indexed(
+        table=_last_name(tokens[:start]),
+        # 'a' where a name is due is a name, for SQLite
+        parts=tuple(quoted(part[1:-1].replace("''", "'")) if _STRING.fullmatch(part) else part for part in parts),
+        where=condition[len("WHERE") :] if condition[: len("WHERE")].upper() == "WHERE" else "",
+    )
+
+
+def _last_name(tokens: list[str]) -> str:
+    while tokens and tokens[-1].isspace():
+        tokens = tokens[:-1]
+    last = tokens[-1] if tokens else ""
+    if (close := _QUOTES.get(last[:1])) is not None:
+        return last[1:-1].replace(close * 2, close)
+    return "".join(tokens).split()[-1]
 
 
 def _statements(name: Name, before: str | None, after: str | None) -> tuple[str, ...] | None:

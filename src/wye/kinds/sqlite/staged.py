@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from wye.kinds.sqlite.schema import Shape
 from wye.merge import settling
 from wye.merge.conflict import Resolution
-from wye.merge.rows import Row, Table, Write
+from wye.merge.rows import Cell, Row, Table, Write
 from wye.merge.settling import amended
 
 
@@ -33,6 +34,31 @@ class Staged:
 
     def named(self, row: Row) -> dict[str, str | None]:
         return dict(zip(self.table.columns, row, strict=True))
+
+    def giving(self, columns: tuple[str, ...]) -> Giving:
+        """The writes that give a row its cells in `columns`; none: its row."""
+        numbers = {}
+        for number, write in self.writes.items():
+            if write.after is None:
+                continue
+            if write.before and columns and self.cells(columns, write.before) == self.cells(columns, write.after):
+                continue
+            numbers[self.own(number, write.after)] = number
+        return Giving(self.table, numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class Giving:
+    """Writes by what names their rows."""
+
+    table: Table
+    numbers: dict[Row, int]
+
+    def number(self, row: Mapping[str, Cell]) -> int | None:
+        """Of the write that made this row of the target, as it is now, what it is."""
+        key = tuple(row[column] for column in self.table.key)
+        whole = tuple(row[column] for column in self.table.columns)
+        return self.numbers.get(key) if key and None not in key else self.numbers.get(whole)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,157 @@
+"""A merge's changes to definitions: which of them the target still needs, when each is due, which are left out.
+
+They are made in the merge's transaction, in three steps around its rows. What cannot be repeated on the target is
+refused. A unique index is made as soon as the rows are written, in the same attempt: what it refuses is then settled
+like what any other constraint refuses. A table that is dropped is told apart from what else is dropped with it (its
+indexes, its triggers), so that all of it can be kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+
+import apsw
+
+from wye.kinds.sqlite.changes import SqliteChanges, content
+from wye.kinds.sqlite.schema import ObjectChange, read_objects
+from wye.merge.conflict import NONE, Conflict, Decisions, Json, Side
+
+DROPS, TABLES, REST = range(3)
+"""The steps of `ObjectChange`: a unique index, say, may hold only after the rows were written."""
+_UNIQUE = re.compile(r"\s*CREATE\s+UNIQUE\b", re.IGNORECASE)
+_KEPT = frozenset({Side.OURS})
+
+
+def refusal(
+    place: str, kind: str, name: str, detail: str, base: Json = None, ours: Json = None, theirs: Json = None
+) -> Conflict:
+    """What nobody can choose about."""
+    return Conflict(
+        kind=kind, place=place, key=(name,), base=base, ours=ours, theirs=theirs, choices=NONE, detail=detail
+    )
+
+
+class Definitions:
+    """Of one merge of `found`, in an open transaction. `kept`: tables that the fork dropped and that stay. What is
+    refused is added to `refused`. `made`: unique indexes that are there already. `done`: statements that were carried
+    out."""
+
+    def __init__(self, connection: apsw.Connection, place: str, refused: list[Conflict]) -> None:
+        self._connection = connection
+        self._place = place
+        self._refused = refused
+        self._left_out: set[str] = set()
+        self.made: set[str] = set()
+        self.wanted: list[ObjectChange] = []
+        self.done = 0
+
+    def choose(self, found: SqliteChanges, decisions: Decisions, kept: Collection[str], *, is_back: bool) -> None:
+        """What the target is still to get. `is_back`: `found` takes a merge back."""
+        ours = read_objects(self._connection, "main")
+        staying = set(kept)
+        if not is_back:
+            staying |= {each.name for each in found.objects if self._keeps(each, ours, found, decisions)}
+        beside = {item for table in staying for item in self._beside(table)}
+        for change in found.objects:
+            stays = change.type == "table" and change.name in staying
+            goes_along = change.after is None and (change.type, change.name) in beside
+            if not stays and not goes_along and self._is_wanted(change, ours):
+                self.wanted.append(change)
+
+    def _is_wanted(self, change: ObjectChange, ours: dict[tuple[str, str], str]) -> bool:
+        """Whether the target is still to be changed so; a conflict if it has gone a way of its own."""
+        current = ours.get((change.type, change.name))
+        if current not in (change.before, change.after):
+            detail = f"both sides changed this {change.type}"
+            self._refuse(change.name, detail, change.before, current, change.after)
+        return current == change.before
+
+    def _keeps(
+        self, change: ObjectChange, ours: dict[tuple[str, str], str], found: SqliteChanges, decisions: Decisions
+    ) -> bool:
+        """Whether what the fork dropped stays, decided or undecided: the target has changed what is in it."""
+        was = found.dropped.get(change.name) if change.type == "table" else None
+        if was is None or ours.get(("table", change.name)) != change.before:
+            return False
+        if content(self._connection, change.name, change.lost_columns) == was:
+            return False
+        lost = f"column {', '.join(change.lost_columns)}" if change.lost_columns else "the table"
+        conflict = Conflict(
+            kind="drop-vs-change",
+            place=self._place,
+            key=(change.name,),
+            base=change.before,
+            ours=change.before,
+            theirs=change.after,
+            choices=_KEPT,
+            detail=f"the fork dropped {lost}, the target changed what is in it; ours keeps {lost} as the target has it;"
+            " theirs would lose the target's changes: undo or delete them there",
+        )
+        decisions.of(conflict)
+        return True
+
+    def _beside(self, table: str) -> list[tuple[str, str]]:
+        """Indexes and triggers that go when the table does."""
+        rows = self._connection.execute(
+            "SELECT type, name FROM main.sqlite_schema WHERE type <> 'table' AND tbl_name = ? COLLATE NOCASE", (table,)
+        )
+        return [(str(kind), str(name)) for kind, name in rows]
+
+    def dropped(self) -> list[str]:
+        """Tables that are to go, and no other takes their name."""
+        made = {change.name.lower() for change in self.wanted if change.type == "table" and change.before is None}
+        gone = [change.name for change in self.wanted if change.type == "table" and change.after is None]
+        return [name for name in gone if name.lower() not in made]
+
+    def carry_out(self, step: int) -> None:
+        for change in self.wanted:
+            for statement in self._statements(change, step):
+                try:
+                    self._connection.execute(statement)
+                    self.done += 1
+                except apsw.Error as error:
+                    self._refuse(change.name, f"{statement}: {error}", change.before, None, change.after)
+                    break
+
+    def _statements(self, change: ObjectChange, step: int) -> tuple[str, ...]:
+        if step == REST and change.type == "index":
+            if change.name in self._left_out:
+                return () if change.before is None else (change.before,)
+            if change.name in self.made:
+                self.done += 1
+                return ()
+        return change.steps[step]
+
+    def leave_out(self, index: str) -> None:
+        """The target keeps what it has under this name."""
+        self._left_out.add(index)
+
+    def make_unique(self) -> Iterator[ObjectChange]:
+        """Makes the unique indexes, to be undone with all else of an attempt; those that the rows do not allow."""
+        for change in self.wanted:
+            is_unique = change.type == "index" and change.after is not None and _UNIQUE.match(change.after)
+            if not is_unique or change.name in self._left_out:
+                continue
+            try:
+                self._connection.execute(change.after or "")
+            except apsw.ConstraintError:
+                yield change
+            except apsw.Error:
+                continue  # told when the others are made
+            else:
+                self.made.add(change.name)
+
+    def verify(self) -> None:
+        ours = read_objects(self._connection, "main")
+        refused = {conflict.key[:1] for conflict in self._refused}
+        for change in self.wanted:
+            current = ours.get((change.type, change.name))
+            is_left_out = change.type == "index" and change.name in self._left_out
+            expected = change.before if is_left_out else change.after
+            if current != expected and (change.name,) not in refused:
+                detail = "repeating the change leads to another definition than the fork's"
+                self._refuse(change.name, detail, change.before, current, change.after)
+
+    def _refuse(self, name: str, detail: str, before: Json, current: Json, after: Json) -> None:
+        self._refused.append(refusal(self._place, "schema", name, detail, before, current, after))
