@@ -25,10 +25,10 @@ import apsw
 
 from wye.host import Host
 from wye.kinds.sqlite.cells import Cells
-from wye.kinds.sqlite.changes import SqliteChanges, TableChanges, content, encoding, pragma
+from wye.kinds.sqlite.changes import VIRTUAL, Refusal, SqliteChanges, TableChanges, content, encoding, pragma
 from wye.kinds.sqlite.changes import sequences as read_sequences
 from wye.kinds.sqlite.database import opened, quoted, translated
-from wye.kinds.sqlite.definitions import DROPS, REST, TABLES, Definitions, refusal
+from wye.kinds.sqlite.definitions import DROPS, REST, STAYS, TABLES, Definitions, refusal
 from wye.kinds.sqlite.dropped import Dropped, LostTable
 from wye.kinds.sqlite.record import Record
 from wye.kinds.sqlite.references import References, unproven_children
@@ -197,10 +197,13 @@ class _Merge:
         self.connection.execute("RELEASE merge")
 
     def _try(self, found: SqliteChanges) -> None:
-        for each in found.refused:
-            self._refuse(each.kind, each.name, each.detail)
-        self.definitions = Definitions(self.connection, self.place, self.refused)
         ours = read_objects(self.connection, "main")
+        for each in found.refused:
+            if each.kind == VIRTUAL:
+                self._virtual(each, ours.get(("table", each.name)))
+            else:
+                self._refuse(each.kind, each.name, each.detail)
+        self.definitions = Definitions(self.connection, self.place, self.refused)
         self.definitions.choose(found, self.decisions, {table for table, _ in self.kept}, is_back=self.is_back)
         self.keeping = set(self.kept)
         wanted = self.definitions.wanted
@@ -230,6 +233,18 @@ class _Merge:
         self.inverse, lasting = self.record.inverse()
         for name in dict.fromkeys(lasting) if not self.is_back else ():
             self._refuse("schema", name, "these columns could not be brought back: drop them in the target yourself")
+
+    def _virtual(self, found: Refusal, current: str | None) -> None:
+        """A virtual table of the target can stay as it is, but not be another than the fork's: what else the fork
+        defined may rest on it."""
+        if current != found.definition:
+            done = "drop it" if found.definition is None else "make it so"
+            self._refuse(found.kind, found.name, f"{found.detail}: {done} in the target yourself, and merge again")
+        elif current is not None:
+            detail = f"{found.detail}: ours leaves the target's as it is; if it is an index, rebuild it after the merge"
+            self.decisions.of(
+                Conflict(kind=found.kind, place=self.place, key=(found.name,), choices=STAYS, detail=detail)
+            )
 
     # ------------------------------------------------------------ rows
 

@@ -3,7 +3,7 @@
 Both are private copies, attached to one connection, so SQLite itself finds the rows that differ. SQLite's session
 extension is not used: it compares with the columns' collations (a change of 'abc' to 'ABC' in a NOCASE column is none
 to it), takes 1 and 1.0 for equal, and passes over tables without a primary key and rows with NULL in one. Here every
-comparison is binary and by type; what has no key is counted.
+comparison is binary and by type; what has no key is counted. Only 0.0 and -0.0 are one value, as everywhere in SQLite.
 
 The fork's new tables and columns are first made in the copy of the base too, so that both have one shape and a new
 column's default is not mistaken for a change.
@@ -25,6 +25,7 @@ from wye.host import Host
 from wye.kinds.sqlite.cells import Cells, differs
 from wye.kinds.sqlite.database import opened, quoted
 from wye.kinds.sqlite.schema import (
+    Name,
     ObjectChange,
     Shape,
     changed_objects,
@@ -36,6 +37,7 @@ from wye.kinds.sqlite.schema import (
 from wye.merge.conflict import Json
 from wye.merge.rows import Row
 
+VIRTUAL = "virtual-table"
 PRAGMAS = ("user_version", "application_id")
 
 
@@ -53,11 +55,13 @@ class TableChanges:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Something that is not merged: a kind of conflict, what it is about, and why."""
+    """Something that is not merged: a kind of conflict, what it is about, and why. `definition`: the fork's, of a
+    virtual table; None: it has none."""
 
     kind: str
     name: str
     detail: str
+    definition: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +197,7 @@ class _Comparison:
     def run(self) -> SqliteChanges:
         base, theirs = (read_objects(self.connection, schema) for schema in ("main", "theirs"))
         objects, odd = changed_objects(base, theirs)
-        special = self._special(set(base) | set(theirs))
+        special = virtual_tables(self.connection, "main") | virtual_tables(self.connection, "theirs")
         for kind, name in odd:
             if name not in special:
                 detail = f"this change of a {kind} is not taken over: make it in the target yourself"
@@ -213,11 +217,11 @@ class _Comparison:
         tables = [
             found
             for name in sorted(name for kind, name in theirs if kind == "table")
-            if (found := self._table(name, name in special)) is not None
+            if (found := self._table(name, special.get(name), theirs)) is not None
         ]
         for name in sorted({name for kind, name in base.keys() | theirs.keys() if name in special}):
             if base.get(("table", name)) != theirs.get(("table", name)):
-                self._refuse_virtual(name)
+                self._refuse_virtual(special[name], theirs.get(("table", special[name])))
         return SqliteChanges(
             objects=tuple(objects),
             tables=tuple(tables),
@@ -228,15 +232,10 @@ class _Comparison:
             watched={table.table: watched[table.table] for table in tables if table.table in watched},
         )
 
-    def _special(self, names: set[tuple[str, str]]) -> set[str]:
-        """Virtual tables and whatever is named after one: modules that are not here may keep their content in it."""
-        virtual = virtual_tables(self.connection, "main") | virtual_tables(self.connection, "theirs")
-        return {name for _, name in names if name in virtual or any(name.startswith(f"{v}_") for v in virtual)}
-
-    def _refuse_virtual(self, name: str) -> None:
+    def _refuse_virtual(self, name: str, definition: str | None) -> None:
         if all(refusal.name != name for refusal in self.refused):
-            detail = "it is, or belongs to, a virtual table: rebuild it in the target after the merge"
-            self.refused.append(Refusal(kind="virtual-table", name=name, detail=detail))
+            detail = "the fork changed this virtual table, whose content only its module knows"
+            self.refused.append(Refusal(kind=VIRTUAL, name=name, detail=detail, definition=definition))
 
     def _give_base_theirs_shape(self, objects: list[ObjectChange]) -> None:
         for step in range(2):
@@ -244,7 +243,8 @@ class _Comparison:
                 for statement in change.steps[step]:
                     self.connection.execute(statement)
 
-    def _table(self, name: str, special: bool) -> TableChanges | None:
+    def _table(self, name: str, owner: str | None, theirs: dict[Name, str]) -> TableChanges | None:
+        """`owner`: the virtual table to which it belongs."""
         shapes = [read_shape(self.connection, schema, name) for schema in ("main", "theirs")]
         if not shapes[0].columns or sorted(shapes[0].columns) != sorted(shapes[1].columns):
             return None  # virtual, or refused above
@@ -255,8 +255,8 @@ class _Comparison:
         loose = tuple(self._loose(shape))
         if not keyed and not loose:
             return None
-        if special:
-            self._refuse_virtual(name)
+        if owner is not None:
+            self._refuse_virtual(owner, theirs.get(("table", owner)))
             return None
         return TableChanges(table=name, columns=shape.columns, key=shape.key, keyed=keyed, loose=loose)
 

@@ -14,13 +14,15 @@ from collections.abc import Collection, Iterator
 import apsw
 
 from wye.kinds.sqlite.changes import SqliteChanges, content
-from wye.kinds.sqlite.schema import ObjectChange, read_objects
+from wye.kinds.sqlite.schema import Name, ObjectChange, read_objects
 from wye.merge.conflict import NONE, Conflict, Decisions, Json, Side
 
 DROPS, TABLES, REST = range(3)
 """The steps of `ObjectChange`: a unique index, say, may hold only after the rows were written."""
+_HOLDERS = ("table", "view")
 _UNIQUE = re.compile(r"\s*CREATE\s+UNIQUE\b", re.IGNORECASE)
-_KEPT = frozenset({Side.OURS})
+STAYS = frozenset({Side.OURS})
+"""Choices where the target keeps what it has, or somebody changes it there."""
 
 
 def refusal(
@@ -42,6 +44,7 @@ class Definitions:
         self._place = place
         self._refused = refused
         self._left_out: set[str] = set()
+        self._beside_views: dict[Name, str] = {}
         self.made: set[str] = set()
         self.wanted: list[ObjectChange] = []
         self.done = 0
@@ -51,15 +54,16 @@ class Definitions:
         ours = read_objects(self._connection, "main")
         staying = set(kept)
         if not is_back:
-            staying |= {each.name for each in found.objects if self._keeps(each, ours, found, decisions)}
+            known = {(each.type, each.name) for each in found.objects if each.after is None}
+            staying |= {each.name for each in found.objects if self._keeps(each, ours, found, known, decisions)}
         beside = {item for table in staying for item in self._beside(table)}
         for change in found.objects:
-            stays = change.type == "table" and change.name in staying
+            stays = change.type in _HOLDERS and change.name in staying
             goes_along = change.after is None and (change.type, change.name) in beside
             if not stays and not goes_along and self._is_wanted(change, ours):
                 self.wanted.append(change)
 
-    def _is_wanted(self, change: ObjectChange, ours: dict[tuple[str, str], str]) -> bool:
+    def _is_wanted(self, change: ObjectChange, ours: dict[Name, str]) -> bool:
         """Whether the target is still to be changed so; a conflict if it has gone a way of its own."""
         current = ours.get((change.type, change.name))
         if current not in (change.before, change.after):
@@ -68,15 +72,22 @@ class Definitions:
         return current == change.before
 
     def _keeps(
-        self, change: ObjectChange, ours: dict[tuple[str, str], str], found: SqliteChanges, decisions: Decisions
+        self, change: ObjectChange, ours: dict[Name, str], found: SqliteChanges, known: set[Name], decisions: Decisions
     ) -> bool:
-        """Whether what the fork dropped stays, decided or undecided: the target has changed what is in it."""
+        """Whether what the fork dropped stays, decided or undecided: the target has changed what is in it, or made
+        something for it. `known`: all that the fork dropped."""
+        is_drop = change.type in _HOLDERS and (change.after is None or bool(change.lost_columns))
+        if not is_drop or ours.get((change.type, change.name)) != change.before:
+            return False
         was = found.dropped.get(change.name) if change.type == "table" else None
-        if was is None or ours.get(("table", change.name)) != change.before:
+        made = [name for kind, name in self._beside(change.name) if (kind, name) not in known]
+        if was is not None and content(self._connection, change.name, change.lost_columns) != was:
+            done = "changed what is in it"
+        elif change.after is None and made:
+            done = f"made {', '.join(made)} for it"
+        else:
             return False
-        if content(self._connection, change.name, change.lost_columns) == was:
-            return False
-        lost = f"column {', '.join(change.lost_columns)}" if change.lost_columns else "the table"
+        lost = f"column {', '.join(change.lost_columns)}" if change.lost_columns else f"the {change.type}"
         conflict = Conflict(
             kind="drop-vs-change",
             place=self._place,
@@ -84,19 +95,21 @@ class Definitions:
             base=change.before,
             ours=change.before,
             theirs=change.after,
-            choices=_KEPT,
-            detail=f"the fork dropped {lost}, the target changed what is in it; ours keeps {lost} as the target has it;"
-            " theirs would lose the target's changes: undo or delete them there",
+            choices=STAYS,
+            detail=f"the fork dropped {lost}, the target {done}; ours keeps {lost} as the target has it; theirs would"
+            " lose what the target did: undo or delete it there",
         )
         decisions.of(conflict)
         return True
 
-    def _beside(self, table: str) -> list[tuple[str, str]]:
-        """Indexes and triggers that go when the table does."""
+    def _beside(self, holder: str) -> dict[Name, str]:
+        """Indexes and triggers of a table or view, which go when it does, with their definitions."""
         rows = self._connection.execute(
-            "SELECT type, name FROM main.sqlite_schema WHERE type <> 'table' AND tbl_name = ? COLLATE NOCASE", (table,)
+            "SELECT type, name, sql FROM main.sqlite_schema"
+            " WHERE type IN ('index', 'trigger') AND sql IS NOT NULL AND tbl_name = ? COLLATE NOCASE",
+            (holder,),
         )
-        return [(str(kind), str(name)) for kind, name in rows]
+        return {(str(kind), str(name)): str(sql) for kind, name, sql in rows}
 
     def dropped(self) -> list[str]:
         """Tables that are to go, and no other takes their name."""
@@ -105,7 +118,12 @@ class Definitions:
         return [name for name in gone if name.lower() not in made]
 
     def carry_out(self, step: int) -> None:
+        changed = {(change.type, change.name) for change in self.wanted}
         for change in self.wanted:
+            if step == DROPS and change.type == "view" and change.after is not None:
+                self._beside_views |= {
+                    name: sql for name, sql in self._beside(change.name).items() if name not in changed
+                }
             for statement in self._statements(change, step):
                 try:
                     self._connection.execute(statement)
@@ -113,6 +131,16 @@ class Definitions:
                 except apsw.Error as error:
                     self._refuse(change.name, f"{statement}: {error}", change.before, None, change.after)
                     break
+        if step == REST:
+            for (_, name), statement in self._beside_views.items():
+                self._again(name, statement)
+
+    def _again(self, trigger: str, statement: str) -> None:
+        """What went with a view that was made anew."""
+        try:
+            self._connection.execute(statement)
+        except apsw.Error as error:
+            self._refuse(trigger, f"{statement}: {error}", statement, None, statement)
 
     def _statements(self, change: ObjectChange, step: int) -> tuple[str, ...]:
         if step == REST and change.type == "index":

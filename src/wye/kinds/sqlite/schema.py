@@ -64,7 +64,7 @@ class Shape:
     key: tuple[str, ...]
     has_rowid: bool
     unique: frozenset[str]
-    """Columns of the key and of unique indexes; with an index on an expression, all."""
+    """Columns of the key and of unique indexes; with an index on an expression or a generated column, all."""
     indexes: tuple[tuple[tuple[str, str], ...], ...] = ()
     """Of each unique index over columns and all rows, the key's among them: (column, collation)."""
 
@@ -78,10 +78,17 @@ def read_objects(connection: apsw.Connection, schema: str) -> dict[Name, str]:
     return {(str(kind), str(name)): str(sql) for kind, name, sql in rows}
 
 
-def virtual_tables(connection: apsw.Connection, schema: str) -> set[str]:
-    """Virtual tables and the tables that they keep their content in."""
-    rows = connection.execute("SELECT schema, name, type FROM pragma_table_list").fetchall()
-    return {str(name) for owner, name, kind in rows if owner == schema and kind in ("virtual", "shadow")}
+def virtual_tables(connection: apsw.Connection, schema: str) -> dict[str, str]:
+    """The virtual table to which a table belongs, by name: itself, or one that keeps its content there. Modules that
+    are not here cannot say where they do: there it is all tables that are named after it."""
+    rows = connection.execute("SELECT name, type FROM pragma_table_list WHERE schema = ?", (schema,)).fetchall()
+    virtual = [str(name) for name, kind in rows if kind == "virtual"]
+    found = {name: name for name in virtual}
+    for owner in sorted(virtual, key=len):
+        after = [(str(name), kind == "shadow") for name, kind in rows if str(name).startswith(f"{owner}_")]
+        is_known = any(is_shadow for _, is_shadow in after)
+        found |= {name: owner for name, is_shadow in after if name not in virtual and (is_shadow or not is_known)}
+    return found
 
 
 def read_shape(connection: apsw.Connection, schema: str, table: str) -> Shape:
@@ -99,7 +106,8 @@ def read_shape(connection: apsw.Connection, schema: str, table: str) -> Shape:
             continue
         parts: list[Any] = connection.execute(f"PRAGMA {quoted(schema)}.index_xinfo({quoted(str(index))})").fetchall()
         for part in parts:
-            unique |= {str(part[2])} if part[1] >= 0 else {str(c[1]) for c in stored} if part[1] == -2 else set()
+            is_plain = any(column[0] == part[1] for column in stored)
+            unique |= {str(part[2])} if is_plain else {str(c[1]) for c in stored} if part[1] != -1 else set()
         keyed = [part for part in parts if part[5]]
         if not is_partial and all(part[1] >= 0 for part in keyed):
             indexes.append(tuple((str(part[2]), str(part[4])) for part in keyed))
