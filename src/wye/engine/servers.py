@@ -18,11 +18,12 @@ from pathlib import Path
 
 from wye.engine import apply, plan
 from wye.engine.context import Engine, new_environment_id
-from wye.errors import NotFound, Unsupported
+from wye.errors import NotFound, Unavailable, Unsupported
 from wye.interfaces import Endpoint, ServerKind
 from wye.model import Environment, Image, MountKind, Service, SnapshotId, Spec
 
 _READY_S = 60.0
+_LOOK_AGAIN_S = 1.0
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -128,10 +129,22 @@ class RunningEndpoint:
 
 
 def live(engine: Engine, environment: Environment, store: Store, *, timeout_s: float = _READY_S) -> Endpoint:
-    """The environment's own server. Raises Unavailable if it does not answer."""
+    """The environment's own server. Raises Unavailable if it does not answer. Whoever asks has the environment's turn,
+    so nobody starts one that has ended: that is not waited for."""
     found = endpoint(engine, environment, store)
-    store.kind.await_ready(found, timeout_s)
-    return found
+    deadline = engine.host.monotonic() + timeout_s
+    while True:
+        try:
+            store.kind.await_ready(found, min(timeout_s, _LOOK_AGAIN_S))
+            return found
+        except Unavailable as error:
+            if not apply.runs(engine, environment, str(store.service.name)):
+                raise Unavailable(
+                    f"service {store.service.name!r} of {environment.name!r} has ended: {error.message}",
+                    hint=f"'wye logs {environment.name} {store.service.name}' has what it said; then try again",
+                ) from error
+            if engine.host.monotonic() > deadline:
+                raise
 
 
 def live_if_asked(engine: Engine, environment: Environment, store: Store) -> Endpoint:

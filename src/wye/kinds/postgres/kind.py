@@ -96,7 +96,7 @@ class PostgresKind(PostgresVolume):
 
     def moment(self, server: Endpoint) -> str:
         """Which transactions there have been, and which of them are not over: all that writes has a number."""
-        with opened(EndpointServer(server), MAINTENANCE) as connection:
+        with _asking("postgres"), opened(EndpointServer(server), MAINTENANCE) as connection:
             return str(value(connection, "select pg_current_snapshot()"))
 
     def outlives(self, root: Path) -> bool:
@@ -127,14 +127,11 @@ class PostgresKind(PostgresVolume):
             unsynced.begin(self._host, root / data)
 
     def prepare_fork(self, server: Endpoint) -> None:
-        connection = self._connect(server, _READY_S)
-        try:
+        with _asking("postgres"), contextlib.closing(self._connect(server, _READY_S)) as connection:
             prepare(self._host, EndpointServer(server), connection)
             data = find_data(self._host, server.root)
             if data is not None and unsynced.end(self._host, server.root / data):
                 unsynced.reload(self._host, connection)
-        finally:
-            connection.close()
 
     def _connect(self, server: Endpoint, timeout_s: float) -> Connection:
         """Once the server lets it in. One that says that it is starting is asked only now and then, lest it lies: it
@@ -165,7 +162,7 @@ class PostgresKind(PostgresVolume):
         data = find_data(self._host, theirs.root)
         if data is None:
             raise NotFound("there is no data directory in the volume")
-        try:
+        with _asking(place):
             found = read_changes(
                 self._host,
                 EndpointServer(base),
@@ -175,8 +172,6 @@ class PostgresKind(PostgresVolume):
                 watched=_is_watched(settings.settings),
                 descends=descends,
             )
-        except psycopg.Error as error:
-            raise Unavailable(f"{place} could not be read: {str(error).strip()}") from error
         return PostgresChanges(place, tuple(found))
 
     def _is_as_it_was(self, base: Endpoint, theirs: Endpoint, data: str, path: str) -> bool:
@@ -197,11 +192,12 @@ class PostgresKind(PostgresVolume):
         if not tables and not columns:
             return frozenset()
         known: set[tuple[str, ...]] = set()
-        with opened(EndpointServer(server), MAINTENANCE) as maintenance:
-            databases = list_databases(maintenance)
-        for database in databases:
-            with opened(EndpointServer(server), database) as connection:
-                known |= names_in(connection, {each[:2] for each in (*tables.values(), *columns.values())})
+        with _asking("postgres"):
+            with opened(EndpointServer(server), MAINTENANCE) as maintenance:
+                databases = list_databases(maintenance)
+            for database in databases:
+                with opened(EndpointServer(server), database) as connection:
+                    known |= names_in(connection, {each[:2] for each in (*tables.values(), *columns.values())})
         return frozenset(name for name, parts in {**tables, **columns}.items() if parts not in known)
 
     def apply(
@@ -244,10 +240,11 @@ class PostgresKind(PostgresVolume):
         before: Callable[[], AbstractContextManager[Endpoint]] | None = None,
     ) -> Changes:
         found = msgspec.json.decode(kept, type=list[_Kept])
-        undone = [each.undo for each in found if target is None or _is_committed(target, each)]
-        if before is not None and any(undo.lost.keys() for undo in undone):
-            with before() as server:
-                undone = [_with_lost(server, undo) for undo in undone]
+        with _asking(place):
+            undone = [each.undo for each in found if target is None or _is_committed(target, each)]
+            if before is not None and any(undo.lost.keys() for undo in undone):
+                with before() as server:
+                    undone = [_with_lost(server, undo) for undo in undone]
         return PostgresChanges(place, tuple(undone))
 
 
@@ -273,6 +270,15 @@ def _with_lost(before: Endpoint, undo: DatabaseChanges) -> DatabaseChanges:
         return undo
     with opened(EndpointServer(before), undo.database) as connection:
         return read_lost(connection, undo)
+
+
+@contextlib.contextmanager
+def _asking(place: str) -> Iterator[None]:
+    """A server that goes away meanwhile, or refuses to answer, is nothing that wye has done wrong."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise Unavailable(f"{place} could not be read: {str(error).strip()}") from error
 
 
 @contextlib.contextmanager
