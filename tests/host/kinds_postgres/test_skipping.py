@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.host.kinds_postgres.conftest import DATA
 
+from wye.kinds.postgres import rows
 from wye.kinds.postgres.cluster import THROWAWAY
 from wye.kinds.postgres.plan import read_changes
 from wye.kinds.postgres.prepare import prepare
@@ -89,7 +90,11 @@ def test_catalogs_that_were_rewritten(rig: Any, fork: Any) -> None:
 
 
 def test_rows_that_only_the_log_of_the_base_holds(rig: Any, fork: Any) -> None:
-    fork.run(APP, ["delete from plain where id = 1000", "insert into plain values (7, 'v7')", "vacuum plain"], "public")
+    fork.run(
+        APP,
+        ["delete from plain where id = 1000", "insert into plain values (7, 'v7')", "vacuum plain"],
+        "public",
+    )
     (found,) = rig.diff(fork)
     (table,) = found.tables
     assert (table.deletes, table.inserts, table.updates) == ((("1000", "in the log"),), (("7", "v7"),), ())
@@ -112,6 +117,60 @@ def test_rows_put_elsewhere_are_the_same_rows(rig: Any, fork: Any) -> None:
     assert not found.tables[0].inserts
 
 
+@pytest.mark.parametrize("few", [rows.FEW, 1])
+def test_rows_that_are_what_they_were(rig: Any, fork: Any, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their versions are others. `few`: how many are fetched, and not hashed."""
+    monkeypatch.setattr(rows, "FEW", few)
+    fork.run(
+        APP, ["update plain set v = v || '!' where id < 9", "update plain set v = 'v' || id where id < 9"], "public"
+    )
+    assert rig.diff(fork) == []
+    fork.run(APP, ["vacuum plain", "delete from plain where id = 11", "insert into plain values (11, 'v11')"], "public")
+    assert rig.diff(fork) == []
+    fork.run(APP, ["update plain set v = v", "update plain set v = 'changed' where id = 3"], "public")
+    (found,) = rig.diff(fork)
+    assert found.tables[0].updates == ((("3", "v3"), ("3", "changed")),)
+    assert not found.tables[0].deletes
+    assert not found.tables[0].inserts
+
+
+def test_equal_rows_of_which_some_moved(rig: Any) -> None:
+    production = rig.create()
+    production.run(
+        APP, ["create table bag (v text)", "insert into bag select 'same' from generate_series(1, 9)"], "public"
+    )
+    fork = rig.fork(production)
+    try:
+        fork.run(APP, ["update bag set v = v where ctid < '(0,4)'", "delete from bag where ctid > '(0,10)'"], "public")
+        (found,) = rig.diff(fork)
+        assert found.tables[0].deletes == (("same",), ("same",))
+        assert found.tables[0].counts == ((("same",), 9),)
+        assert not found.tables[0].inserts
+    finally:
+        for site in (fork, production):
+            site.discard()
+        rig.sweep()
+
+
+def test_columns_that_exchange_their_names(rig: Any) -> None:
+    """No row has another version, and no column another type."""
+    production = rig.create()
+    production.run(
+        APP, ["create table pair (id int primary key, a int, b int)", "insert into pair values (1, 2, 3)"], "public"
+    )
+    mine = rig.fork(production)
+    try:
+        renamed = [f"alter table pair rename {a} to {b}" for a, b in (("a", "c"), ("b", "a"), ("c", "b"))]
+        mine.run(APP, [*renamed, "update pair set id = 1"], "public")
+        (found,) = rig.diff(mine)
+        assert found.tables[0].columns == ("id", "b", "a")
+        assert found.tables[0].updates == ((("1", "3", "2"), ("1", "2", "3")),)
+    finally:
+        for site in (mine, production):
+            site.discard()
+        rig.sweep()
+
+
 def test_the_template_and_what_happens_next_to_it(rig: Any, fork: Any) -> None:
     fork.run(APP, "update plain set v = 'changed' where id = 3", "public")
     fork.run("template1", "create table sneaked (a int)", "public")
@@ -120,7 +179,7 @@ def test_the_template_and_what_happens_next_to_it(rig: Any, fork: Any) -> None:
     assert {conflict.place for conflict in error.value.conflicts} == {"postgres/template1"}
 
 
-def against(rig: Any, fork: Any, other: Any) -> list[Any]:
+def against(rig: Any, fork: Any, other: Any, *, descends: bool = False) -> list[Any]:
     """What `fork` differs in from `other` as it is now."""
     now = rig.snapshot(other)
     base = rig.start(now, dict(THROWAWAY))
@@ -130,7 +189,7 @@ def against(rig: Any, fork: Any, other: Any) -> list[Any]:
         return [change for side in sides for change in rig.pool.changes(now, side)]
 
     try:
-        return read_changes(rig.host, base.server, fork.server, freeze, DATA, descends=False)
+        return read_changes(rig.host, base.server, fork.server, freeze, DATA, descends=descends)
     finally:
         base.discard()
 
@@ -166,6 +225,24 @@ def test_a_sibling_that_numbered_its_transactions_alike(rig: Any) -> None:
         with pytest.raises(Refused) as error:
             against(rig, fork, sibling)
         assert {conflict.kind for conflict in error.value.conflicts} == {"schema-log-incomplete"}
+    finally:
+        for site in (fork, sibling, production):
+            site.discard()
+        rig.sweep()
+
+
+def test_bytes_that_only_seem_to_come_of_the_base(rig: Any) -> None:
+    """As after a restore of what was before: the same numbers stand for other transactions, at the same addresses."""
+    production = rig.create()
+    production.run(APP, SETUP, "public")
+    fork, sibling = rig.fork(production), rig.fork(production)
+    for site, value in ((fork, "fork"), (sibling, "sibling")):
+        site.run(APP, f"insert into plain values (1000, '{value}')", "public")
+    try:
+        where = "select xmin, ctid from public.plain where id = 1000"
+        assert fork.query(APP, where) == sibling.query(APP, where)
+        (found,) = against(rig, fork, sibling, descends=True)
+        assert found.tables[0].updates == ((("1000", "sibling"), ("1000", "fork")),)
     finally:
         for site in (fork, sibling, production):
             site.discard()

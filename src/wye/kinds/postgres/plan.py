@@ -16,7 +16,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import psycopg
@@ -38,7 +38,7 @@ from wye.kinds.postgres.changes import Content, DatabaseChanges, SequenceChange,
 from wye.kinds.postgres.cluster import Server
 from wye.kinds.postgres.ddl import Statement, last_statement, read_statements
 from wye.kinds.postgres.guards import UNSEEN_CATALOGS, cluster_changes, database_changes
-from wye.kinds.postgres.prepare import MAINTENANCE, TEMPLATE, list_databases, opened
+from wye.kinds.postgres.prepare import MAINTENANCE, TEMPLATE, list_databases, opened, read_mark
 from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.replay import expand, fingerprint, replay, split
 from wye.kinds.postgres.rows import Source, count_equal, differing_rows, pair
@@ -72,6 +72,7 @@ class _Side:
     fork: Connection
     blocks: ChangedBlocks
     descends: bool
+    """A transaction's number means the same transaction on both."""
 
     def both(self, read: Callable[[Connection], T]) -> tuple[T, T]:
         """What it answers for the base and for the fork, asked at the same time."""
@@ -129,6 +130,7 @@ def read_changes(
             with contextlib.ExitStack() as own:
                 before = bases.get(name) or own.enter_context(opened(base, name))
                 side = _Side(host, executor, name, before, views[name], blocks, descends)
+                side = replace(side, descends=descends and _have_one_past(side))
                 changes, refusals = _read_database(side, watched or _nobody)
             refused += refusals
             if changes:
@@ -162,6 +164,12 @@ def _freeze(host: Host, connection: Connection, freeze: Callable[[], Iterable[Pa
         "select current_setting('block_size')::int8, setting::int8 from pg_settings where name = 'segment_size'",
     )
     return changed_blocks(changes, data, block_bytes=int(block), segment_blocks=int(segment))
+
+
+def _have_one_past(side: _Side) -> bool:
+    """Whether the fork's bytes still are those that became of the base's: somebody may have restored others since."""
+    before, after = side.both(read_mark)
+    return before is not None and before == after
 
 
 def _nobody(_: str) -> bool:
@@ -271,7 +279,8 @@ def _read_tables(
             continue
         was = Source(side.base, f"only {before.name}", columns) if before else None
         now = Source(side.fork, f"only {table.name}", columns)
-        gone, come = differing_rows(side.executor, was, now, ranges)
+        told = side.descends and _is_told_by_versions(old.get(oid), before, table)
+        gone, come = differing_rows(side.executor, was, now, ranges, by_version=told)
         removed.setdefault(table.root, []).extend(gone)
         added.setdefault(table.root, []).extend(come)
     origins = {table.name: old.get(oid) for oid, table in new.items()}
@@ -292,6 +301,15 @@ def _ranges(blocks: ChangedBlocks, old: Relation | None, reached: Relation | Non
     if old.file == reached.file == new.file and reached.missing == new.missing:
         return blocks.of(new.file).with_tail(old.blocks, new.blocks)
     return everything
+
+
+def _is_told_by_versions(old: Relation | None, reached: Relation | None, new: Relation) -> bool:
+    """Whether a version of a row that both sides have shows the same on both. No longer where the base was given DDL:
+    it may have written rows then, in transactions with the numbers of the fork's; and not where a file was rewritten
+    or columns have changed their names with each other."""
+    if old is None or reached is not old or old.file != new.file:
+        return False
+    return old.numbers == new.numbers and old.missing == new.missing
 
 
 def _table_changes(

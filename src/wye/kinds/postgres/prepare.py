@@ -4,12 +4,14 @@ It runs once per revision, on a fenced server over a clean copy; the snapshot ta
 forks of the revision share. Prepared transactions are rolled back and copied replication slots dropped, because
 neither belongs to the fork and both would blur what it changed. Event triggers write down every DDL statement with
 the role and search path that it ran under. Sequences move ahead, so that keys made in the fork and in production do
-not meet. A sequence's jump is part of the base, hence not a change.
+not meet. A sequence's jump is part of the base, hence not a change. Each database gets a mark, which says later of
+bytes whether they came of this preparation.
 """
 
 from __future__ import annotations
 
 import contextlib
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -48,6 +50,7 @@ drop schema if exists {LOG_SCHEMA} cascade;
 
 _LOG = f"""
 create schema {LOG_SCHEMA};
+create function {LOG_SCHEMA}.mark() returns text language sql return '{{mark}}';
 create table {LOG_SCHEMA}.ddl(
     id bigserial primary key,
     process int default pg_backend_pid(),
@@ -79,6 +82,10 @@ end
 $body$;
 create event trigger {TRIGGERS[0]} on ddl_command_end execute function {LOG_SCHEMA}.note();
 create event trigger {TRIGGERS[1]} on sql_drop execute function {LOG_SCHEMA}.note();
+"""
+
+_MARK = f"""
+select pg_get_functiondef(oid) from pg_proc where pronamespace = to_regnamespace('{LOG_SCHEMA}') and proname = 'mark'
 """
 
 _SHIFT = f"""
@@ -138,10 +145,18 @@ def _prepare_database(host: Host, connection: Connection, name: str, prepared: l
     for subscription in subscriptions:  # those of a fork must not reach their publisher
         connection.execute(f"alter subscription {quote(subscription)} disable")
     host.at("postgres:prepare:log")
-    connection.execute(f"{_DROP_LOG if has_log else ''} {_LOG}")  # one message is one transaction
+    log = _LOG.format(mark=uuid.uuid4().hex)
+    connection.execute(f"{_DROP_LOG if has_log else ''} {log}")  # one message is one transaction
     if stride:
         host.at("postgres:prepare:sequences")
         connection.execute(_SHIFT.format(stride=stride))
+
+
+def read_mark(connection: Connection) -> str | None:
+    """What `prepare` marked the database with; None: with nothing. Who changes it in a fork only hides from a diff what
+    was done there."""
+    found = fetch(connection, _MARK)
+    return str(found[0][0]) if found else None
 
 
 def list_databases(connection: Connection) -> list[str]:

@@ -1,9 +1,10 @@
 """Exactly which rows differ between two clusters, in the blocks that may hold a difference.
 
-Both sides hash the rows of these blocks themselves and send (address, hash); only rows whose hash the other side
-lacks are fetched. So the cost follows the number of blocks on the servers and the number of changed rows on the wire,
-and a row that merely moved to another block is no difference. A row's hash is over the text of its cells, as the
-server prints them, never over values that the server takes for equal.
+Rows are told apart by the text of their cells, as the server prints them, never by values that the server takes for
+equal. Printing all of them is what costs. Where the rows' versions tell which ones may differ at all (`versions`),
+only those are fetched and compared. Else, or if those are many, both sides hash the rows of these blocks themselves
+and send (address, hash), and only rows whose hash the other side lacks are fetched. Either way a row that merely moved
+to another block is no difference.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from wye.errors import Unavailable
 from wye.kinds.postgres.blocks import Ranges
 from wye.kinds.postgres.hashes import Address, Pieces, differing, piece_of
 from wye.kinds.postgres.session import Connection, names
+from wye.kinds.postgres.versions import PIECE_BLOCKS, Versions, changed_versions, versions_of
 from wye.merge.rows import Row
 
-_PIECE_BLOCKS = 64
-"""Blocks per line of answer: some 50 KiB."""
 _FETCHED = 5000
+FEW = 100_000
+"""Rows that are fetched from both sides because they may differ; of more, most may turn out to be equal."""
 
 T = TypeVar("T")
 
@@ -49,14 +52,19 @@ class RowChanges:
 
 
 def differing_rows(
-    executor: Executor, old: Source | None, new: Source | None, ranges: Ranges
+    executor: Executor, old: Source | None, new: Source | None, ranges: Ranges, *, by_version: bool = False
 ) -> tuple[list[Row], list[Row]]:
-    """Rows of `old` that `new` has not, and the other way round, counting duplicates. None: an empty table."""
+    """Rows of `old` that `new` has not, and the other way round, counting duplicates. None: an empty table.
+
+    `by_version`: a version of a row that both have holds the same on both (`versions`)."""
+    if by_version:
+        had, has = _both(executor, lambda s: _versions(s, ranges) if s else {}, old, new)
+        gone, come = changed_versions(had, has)
+        if len(gone) + len(come) <= FEW:
+            return _without_equal(*_fetch_both(executor, (old, gone), (new, come)))
     before, after = _both(executor, lambda s: _hashes(s, ranges) if s else {}, old, new)
     gone, come = differing(before, after)
-    jobs = [executor.submit(_fetch, s, tids) if s and tids else None for s, tids in ((old, gone), (new, come))]
-    removed, added = (job.result() if job else [] for job in jobs)
-    return removed, added
+    return _fetch_both(executor, (old, gone), (new, come))
 
 
 def pair(removed: list[Row], added: list[Row], key: Sequence[int] | None) -> RowChanges:
@@ -107,23 +115,62 @@ def _both(executor: Executor, work: Callable[[Source | None], T], old: Source | 
 
 
 def _hashes(source: Source, ranges: Ranges) -> Pieces:
-    pieces = list(ranges.pieces(_PIECE_BLOCKS))
+    hashed = f"int8send(hashtextextended(row({names(source.columns, 't.')})::text, 0))"
+    return {number: piece_of(places, hashes) for number, _, places, hashes in _by_piece(source, ranges, hashed)}
+
+
+def _versions(source: Source, ranges: Ranges) -> dict[int, Versions]:
+    marked = _by_piece(source, ranges, "xidsend(t.xmin)")
+    return {number: versions_of(first, places, marks) for number, first, places, marks in marked}
+
+
+def _by_piece(source: Source, ranges: Ranges, mark: str) -> list[tuple[int, int, bytes, bytes]]:
+    """Of each piece that has rows: its number and first block, and its rows' addresses and marks. Raises Unavailable
+    for what is no answer to that."""
+    pieces = list(ranges.pieces(PIECE_BLOCKS))
     if not pieces:
-        return {}
-    cells = names(source.columns, "t.")
+        return []
     first, end = (",".join(f'"({piece[side]},0)"' for piece in pieces) for side in (0, 1))
     # The aggregates keep the subquery from being pulled up, so that r.first and r.finish are parameters of a scan of
     # just these blocks (a TID range scan).
     sql = f"""
-        select r.number, q.places, q.hashes
+        select r.number, q.places, q.marks
         from unnest('{{{first}}}'::tid[], '{{{end}}}'::tid[]) with ordinality r(first, finish, number), lateral (
-            select string_agg(tidsend(t.ctid), ''::bytea) places,
-                string_agg(int8send(hashtextextended(row({cells})::text, 0)), ''::bytea) hashes
+            select string_agg(tidsend(t.ctid), ''::bytea) places, string_agg({mark}, ''::bytea) marks
             from {source.table} t where t.ctid >= r.first and t.ctid < r.finish) q
         where q.places is not null"""
     with source.connection.cursor().copy(f"copy ({sql}) to stdout (format binary)") as copy:
         copy.set_types(["int8", "bytea", "bytea"])
-        return {number: piece_of(places, hashes) for number, places, hashes in copy.rows()}
+        begins = {number: first for number, (first, _) in enumerate(pieces, 1)}
+        answers = list(copy.rows())
+    if any(number not in begins for number, _, _ in answers):
+        raise Unavailable("postgres answers about blocks that it was not asked for")
+    return [(number, begins[number], places, marks) for number, places, marks in answers]
+
+
+def _fetch_both(
+    executor: Executor, old: tuple[Source | None, list[Address]], new: tuple[Source | None, list[Address]]
+) -> tuple[list[Row], list[Row]]:
+    jobs = [executor.submit(_fetch, source, tids) if source and tids else None for source, tids in (old, new)]
+    removed, added = (job.result() if job else [] for job in jobs)
+    return removed, added
+
+
+def _without_equal(removed: list[Row], added: list[Row]) -> tuple[list[Row], list[Row]]:
+    """Both without the rows that both have, as often as both have them."""
+    equal = Counter(removed) & Counter(added)
+    return (_less(removed, equal), _less(added, equal)) if equal else (removed, added)
+
+
+def _less(rows: list[Row], equal: Counter[Row]) -> list[Row]:
+    left = Counter(equal)
+    kept = []
+    for row in rows:
+        if left[row] > 0:
+            left[row] -= 1
+        else:
+            kept.append(row)
+    return kept
 
 
 def _fetch(source: Source, addresses: list[Address]) -> list[Row]:
