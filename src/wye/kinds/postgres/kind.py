@@ -131,6 +131,10 @@ class PostgresKind(PostgresVolume):
             prepare(self._host, EndpointServer(server), connection)
             data = find_data(self._host, server.root)
             if data is not None and unsynced.end(self._host, server.root / data):
+                # In no time, while it still need not sync: what the base has in its files no throwaway on it has to
+                # recover, and the fork's first diff need not sync, file by file.
+                self._host.at("postgres:prepare:checkpoint")
+                connection.execute("checkpoint")
                 unsynced.reload(self._host, connection)
 
     def _connect(self, server: Endpoint, timeout_s: float) -> Connection:
