@@ -14,9 +14,12 @@ import psycopg
 import pytest
 
 from wye.errors import BadRequest
-from wye.host import OperationFailed
+from wye.host import Host, OperationFailed
 from wye.kinds.postgres.apply import Options, apply
 from wye.kinds.postgres.changes import page, stat
+from wye.kinds.postgres.session import begin_session, value
+from wye.kinds.postgres.violations import explain
+from wye.kinds.postgres.write import write_less_log
 from wye.merge.conflict import Resolution, Side
 from wye.merge.refused import Refused
 from wye.merge.rows import Grain
@@ -471,6 +474,105 @@ def test_an_open_transaction_is_waited_for(rig: Any, production: Any, theirs: st
         APP, "select (select count(*) from t.purchase p left join t.item i on i.id = p.item where i.id is null)"
     )
     assert counts == [(0,)]
+
+
+class Beside(Host):
+    """Runs statements in the target once, when a label is reached: each commits."""
+
+    def __init__(self, site: Any, label: str, *statements: str) -> None:
+        self.reached = 0
+        self._site, self._label, self._statements = site, label, statements
+
+    def at(self, label: str) -> None:
+        if label == self._label:
+            self.reached += 1
+            if self.reached == 1:
+                self._site.run(APP, list(self._statements))
+
+
+def test_who_is_quicker_between_reading_and_writing(rig: Any, production: Any, fork: Any) -> None:
+    """The row is read again, under lock; a change of another cell stays, and one of the same is a conflict."""
+    fork.run(APP, ["update t.item set stock = 500 where id = 1", "update t.item set code = 'new' where id = 2"])
+    changes = changes_of(rig, fork)
+    other = "update t.item set label = 'mine' where id in (1, 2)"
+    beside = Beside(production, "postgres:apply:delete", other, "vacuum t.item")
+    apply(beside, production.server.connect(APP), changes)
+    assert beside.reached == 2
+    assert production.query(APP, "select stock, label, code from t.item where id < 3 order by id") == [
+        (500, "mine", "code 1"),
+        (2, "mine", "new"),
+    ]
+
+
+def test_who_is_quicker_with_the_same_cell(rig: Any, production: Any, fork: Any) -> None:
+    fork.run(APP, "update t.item set stock = 500 where id = 1")
+    quicker = Beside(production, "postgres:apply:update", "update t.item set stock = 7 where id = 1")
+    with pytest.raises(Refused) as error:
+        apply(quicker, production.server.connect(APP), changes_of(rig, fork))
+    assert {conflict.kind for conflict in error.value.conflicts} == {"update/update"}
+    assert production.query(APP, STOCK) == [(7,)]
+
+
+def test_a_row_that_changes_before_it_is_deleted(rig: Any, production: Any, fork: Any) -> None:
+    fork.run(APP, "delete from t.item where id = 50")
+    beside = Beside(production, "postgres:apply:delete", "update t.item set stock = 7 where id = 50")
+    with pytest.raises(Refused) as error:
+        apply(beside, production.server.connect(APP), changes_of(rig, fork))
+    assert {conflict.kind for conflict in error.value.conflicts} == {"delete/update"}
+    assert production.query(APP, "select stock from t.item where id = 50") == [(7,)]
+
+
+def test_one_who_is_quicker_and_still_at_it(rig: Any, production: Any, fork: Any) -> None:
+    """The write waits for him, and then does not overwrite what he has written."""
+    fork.run(APP, "update t.item set stock = 500 where id = 1")
+    changes = changes_of(rig, fork)
+    busy = production.server.connect(APP)
+    busy.autocommit = False
+
+    class Waiting(Host):
+        reached = 0
+
+        def at(self, label: str) -> None:
+            if label == "postgres:apply:update":
+                self.reached += 1
+                if self.reached == 1:
+                    busy.execute("update t.item set label = 'mine' where id = 1")
+                    threading.Timer(0.2, busy.commit).start()
+
+    waiting = Waiting()
+    apply(waiting, production.server.connect(APP), changes)
+    assert waiting.reached == 2
+    assert production.query(APP, "select stock, label from t.item where id = 1") == [(500, "mine")]
+    busy.close()
+
+
+def test_what_was_in_the_way_and_is_gone(rig: Any, production: Any, fork: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A constraint refuses the rows together; when they are tried one by one, none of them any more."""
+    fork.run(APP, "update t.item set code = 'taken' where id = 1")
+    changes = changes_of(rig, fork)
+
+    def late(*arguments: Any) -> Any:
+        production.run(APP, "delete from t.item where code = 'taken'")
+        return explain(*arguments)
+
+    monkeypatch.setattr("wye.kinds.postgres.apply.explain", late)
+    beside = Beside(production, "postgres:apply:insert", "insert into t.item (code) values ('taken')")
+    apply(beside, production.server.connect(APP), changes)
+    assert production.query(APP, "select id from t.item where code = 'taken'") == [(1,)]
+
+
+def test_the_log_of_a_merge_is_compressed_where_nobody_else_reads_it(rig: Any, production: Any) -> None:
+    connection = begin_session(production.server.connect(APP))
+    asked = "show wal_compression"
+    with connection.transaction(force_rollback=True):
+        write_less_log(connection)
+        assert value(connection, asked) == ("lz4" if rig.version >= 15 else "off")
+    assert value(connection, asked) == "off"
+    connection.execute("select pg_create_physical_replication_slot('standby')")
+    with connection.transaction(force_rollback=True):
+        write_less_log(connection)
+        assert value(connection, asked) == "off"
+    connection.close()
 
 
 def test_writers_go_on(rig: Any, production: Any, fork: Any) -> None:

@@ -1,9 +1,10 @@
 """Merges a fork's changes into a live database in one transaction, or leaves it as it was and says why.
 
 In order: the schemas are merged and compared; what the fork dropped must be unchanged in the target; DDL; the rows
-that the fork touched are locked and merged; they are written with triggers, rules and cascades off; foreign keys are
-proven; the DDL that had to wait; the schema must be what the merge expected; the written rows must be what was
-decided; checks; commit. A conflict anywhere rolls all of it back. Writers of other rows go on meanwhile.
+that the fork touched are read and merged; the versions that were read are overwritten, and no others, with triggers,
+rules and cascades off; foreign keys are proven; the DDL that had to wait; the schema must be what the merge expected;
+the written rows must be what was decided; checks; commit. A conflict anywhere rolls all of it back. Writers of other
+rows go on meanwhile; one who was quicker with a row of the merge has it begin again, and then rows are locked first.
 
 The same function rehearses: on a throwaway fork of the target, or with `dry_run`.
 """
@@ -22,18 +23,18 @@ from wye.kinds.postgres.catalog import Schema, difference, digest, merge_schemas
 from wye.kinds.postgres.changes import DatabaseChanges, Return
 from wye.kinds.postgres.ddl import EXPAND, Statement
 from wye.kinds.postgres.locking import DEADLOCK_MS, lock_for_schema
-from wye.kinds.postgres.prepare import STRIDE
 from wye.kinds.postgres.references import check_deferred, check_references, keep_parents
 from wye.kinds.postgres.refuse import refusal
-from wye.kinds.postgres.replay import exists, expand, fingerprint, replay, split
+from wye.kinds.postgres.replay import expand, fingerprint, replay, split
 from wye.kinds.postgres.returning import Returning
-from wye.kinds.postgres.session import Connection, begin_session, fetch, literal, value
+from wye.kinds.postgres.sequences import move_ahead
+from wye.kinds.postgres.session import Connection, begin_session, fetch, value
 from wye.kinds.postgres.stage import Staged, find_targets, stage
 from wye.kinds.postgres.tables import Relation, read_tables
 from wye.kinds.postgres.undo import Altered, undo_of
 from wye.kinds.postgres.violations import Violation, amend, copy_all, explain
 from wye.kinds.postgres.watch import strictest, watch
-from wye.kinds.postgres.write import verify, write
+from wye.kinds.postgres.write import Overtaken, verify, write, write_less_log
 from wye.merge.conflict import Conflict, Decisions, Favouring, Resolution, Side
 from wye.merge.refused import Refused
 from wye.merge.rows import Grain, Table
@@ -42,12 +43,8 @@ from wye.merge.settling import Settling
 _SHOWN_ROWS = 20
 _VIEWS = """select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where c.relkind = 'm'"""
-_DEADLOCKS = 3
-"""In so many a merge gives way and begins again."""
-_AHEAD = f"""select case when seqcycle then 0 else least({STRIDE},
-    (case when seqincrement > 0 then seqmax else seqmin end::numeric - {{at}}) / seqincrement / 10)::bigint end
-    from pg_sequence where seqrelid = {{name}}::regclass"""
-"""Steps that a target's sequence moves beyond a fork's; less where it has not that much left."""
+_GIVES_WAY = 3
+"""How often a merge begins again because others were in its way: in a deadlock, or with rows of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,14 +95,16 @@ def apply(
     """
     options = options or Options()
     begin_session(connection)
+    left, lock = _GIVES_WAY, False
     try:
-        for _ in range(_DEADLOCKS):
+        while True:
             try:
-                return _apply(_Merge(host, connection, changes, options, Decisions(resolutions)), keep)
-            except psycopg.errors.DeadlockDetected:
-                continue
-        return _apply(_Merge(host, connection, changes, options, Decisions(resolutions)), keep)
-    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+                return _apply(_Merge(host, connection, changes, options, Decisions(resolutions), lock=lock), keep)
+            except (Overtaken, psycopg.errors.DeadlockDetected) as error:
+                if not left:
+                    raise
+                left, lock = left - 1, lock or isinstance(error, Overtaken)
+    except (Overtaken, psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
         detail = str(error).strip().splitlines()[0]
         raise Refused([refusal("lock-timeout", _place(changes), f"{detail}; merge again")]) from error
     except psycopg.OperationalError as error:
@@ -138,13 +137,21 @@ class _Refusing(Exception):
 
 class _Merge:
     def __init__(
-        self, host: Host, connection: Connection, changes: DatabaseChanges, options: Options, decisions: Decisions
+        self,
+        host: Host,
+        connection: Connection,
+        changes: DatabaseChanges,
+        options: Options,
+        decisions: Decisions,
+        *,
+        lock: bool,
     ) -> None:
         self.host = host
         self.connection = connection
         self.changes = changes
         self.options = options
         self.decisions = decisions
+        self.lock = lock
         self.place = _place(changes)
         self.applied = Applied()
         self._since = host.monotonic()
@@ -169,6 +176,7 @@ class _Merge:
         self._set("lock_timeout", f"{self.options.lock_timeout_s:g}s")
         self._set("deadlock_timeout", f"{DEADLOCK_MS}ms")
         self._set("track_counts", "on")
+        write_less_log(self.connection)
         expected = self._expected_schema()
         # A target that has the fork's schema already gets no DDL: "create index on t (c)" twice makes two indexes.
         ddl = [] if expected is None else self.changes.ddl
@@ -197,7 +205,7 @@ class _Merge:
         if not self.options.dry_run:
             self._keep_undo(tables, ddl, old, expected)
         self.lap("verify")
-        self._sequences()
+        self.applied.others += move_ahead(self.connection, self.changes.sequences)
         self._check()
         self.lap("checks")
 
@@ -292,7 +300,8 @@ class _Merge:
             )
             self.host.at("postgres:apply:lock")
             decisions = Favouring(self.decisions, side) if side is not None else self.decisions
-            staged.append(stage(self.connection, number, changes, table, relations[changes.table], decisions))
+            relation = relations[changes.table]
+            staged.append(stage(self.connection, number, changes, table, relation, decisions, lock=self.lock))
         return [table for table in staged if table.writes]
 
     def _write(self, tables: list[Staged]) -> None:
@@ -313,7 +322,10 @@ class _Merge:
                 copy_all(connection, tables, self.decisions)
                 keys = keep_parents(connection, tables)
                 if not write(self.host, connection, tables):
-                    raise _Refusing(explain(connection, database, tables))
+                    refused = explain(connection, database, tables)
+                    if not refused:
+                        raise Overtaken("what was in the way of a row is gone again")
+                    raise _Refusing(refused)
                 self.lap("write")
                 found = check_references(connection, database, tables, keys)
                 found += check_deferred(connection, database, tables)
@@ -352,21 +364,6 @@ class _Merge:
         if expected is not None:
             altered = Altered(self._before, expected, old, read_tables(self.connection))
         self.applied.undo = undo_of(self.connection, self.changes, tables, ddl, altered)
-
-    def _sequences(self) -> None:
-        """Moves sequences forward, never back, to a stride beyond the fork's: both go on handing out numbers, and the
-        fork may be merged again. ALTER SEQUENCE is transactional and holds nextval() off until commit."""
-        for sequence in self.changes.sequences:
-            if not exists(self.connection, sequence.name):
-                continue
-            # One that was never asked gives out its last value first.
-            at, asked = fetch(self.connection, f"select last_value, is_called from {sequence.name}")[0]
-            beyond = sequence.value - at if sequence.increment > 0 else at - sequence.value
-            if beyond > 0 or (beyond == 0 and not asked):
-                ahead = value(self.connection, _AHEAD.format(name=literal(sequence.name), at=sequence.value))
-                target = sequence.value + (1 + int(ahead)) * sequence.increment
-                self.connection.execute(f"alter sequence {sequence.name} restart with {target}")
-                self.applied.others += 1
 
     def _check(self) -> None:
         if not self.options.checks:

@@ -1,8 +1,10 @@
-"""Locks the target's version of every row that the fork changed, and decides what becomes of it.
+"""Reads the target's version of every row that the fork changed, and decides what becomes of it.
 
-The target's rows are found by the server's equality on the key and locked until the transaction ends; what they
-become is decided by `wye.merge.rows` on the text of their cells, in pure code. Nothing is written here. A row that
-nobody has looked at under lock is never written later.
+The target's rows are found by the server's equality on the key; what they become is decided by `wye.merge.rows` on the
+text of their cells, in pure code. Nothing is written here. What is written later is the very version that was looked
+at, or the write fails: a row's version is where it lies and the transaction that made it, and whoever writes another
+one gets another. Locking the rows here would do as well, but writes each of their pages once more; it is done after
+others were quicker.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from wye.kinds.postgres.rows import Source, copy_rows, count_equal, read_rows
 from wye.kinds.postgres.session import Connection, array, fetch, literal, names, quote
 from wye.kinds.postgres.tables import Index, Relation, read_tables
 from wye.merge.conflict import BOTH, Conflict, Decisions, Side
-from wye.merge.rows import Row, Table, Triple, Write, merge_multiset, merge_row
+from wye.merge.rows import Cell, Row, Table, Triple, Write, merge_multiset, merge_row
 
 DELETE, UPDATE, RECREATE, INSERT = "D", "U", "R", "I"
 """Recreate: deleted and inserted again, so that rows may exchange unique values in any order."""
@@ -31,16 +33,20 @@ class Staged:
     changes: TableChanges
     relation: Relation
     key: Index | None
+    is_locked: bool = False
+    """Nobody else can change the rows any more."""
     writes: list[tuple[int, str, Write]] = field(default_factory=list)
+    versions: dict[int, tuple[Cell, Cell]] = field(default_factory=dict)
+    """Of the target's rows that were looked at: where they lie, and the transaction that made them."""
 
     @property
     def keys(self) -> str:
-        """The temporary table of (n, k0, k1, ...): the keys of the locked rows."""
+        """The temporary table of (n, k0, k1, ...): the keys of the rows that were looked for."""
         return f"pg_temp._wye_k{self.number}"
 
     @property
     def merged(self) -> str:
-        """The temporary table of (n, op, changed, c0, c1, ...): the rows to write."""
+        """The temporary table of (n, op, changed, place, version, c0, c1, ...): the rows to write."""
         return f"pg_temp._wye_m{self.number}"
 
     def match_old(self, row: str = "t", keys: str = "s") -> str:
@@ -50,6 +56,11 @@ class Staged:
             f"{row}.{quote(column)} {operator} {keys}.k{i}"
             for i, (column, operator) in enumerate(zip(self.key.columns, self.key.operators, strict=True))
         )
+
+    def match_seen(self, row: str = "t", keys: str = "s", merged: str = "m") -> str:
+        """The condition that `row` of the target is the one to write, in the version that was looked at."""
+        version = f"{row}.ctid = {merged}.place and {row}.xmin = {merged}.version"
+        return f"{merged}.n = {keys}.n and {self.match_old(row, keys)} and {version}"
 
     def match_new(self, row: str = "t", merged: str = "m") -> str:
         """The condition that `row` of the target is the written row `merged`."""
@@ -88,15 +99,15 @@ def find_targets(
 
 
 def stage(connection: Connection, number: int, changes: TableChanges, table: Table, relation: Relation,
-          decisions: Decisions) -> Staged:  # fmt: skip
-    """Locks and decides one table. Open conflicts are left with `decisions`."""
-    staged = Staged(number, changes, relation, relation.key_of(changes.key) if changes.key else None)
+          decisions: Decisions, *, lock: bool) -> Staged:  # fmt: skip
+    """Reads and decides one table, and locks what it reads if told to. Open conflicts are left with `decisions`."""
+    staged = Staged(number, changes, relation, relation.key_of(changes.key) if changes.key else None, lock)
     if staged.key is None:
         _stage_multiset(connection, staged, table, decisions)
         return staged
     bound = relation.bound | relation.identity
     entries = _entries(changes)
-    ours = _lock(connection, staged, entries)
+    ours = _look_up(connection, staged, entries)
     _forget_what_goes(staged, entries, ours)
     unseen = _changed_unseen(connection, staged)
     for n, (base, theirs) in enumerate(entries):
@@ -111,9 +122,10 @@ def stage(connection: Connection, number: int, changes: TableChanges, table: Tab
 def copy_writes(connection: Connection, staged: Staged) -> None:
     """Puts the decided rows on the server, for `write`."""
     cells = "".join(f", t.{quote(column)} as c{i}" for i, column in enumerate(staged.changes.columns))
+    known = "0 as n, ''::text as op, null::int[] as changed, null::tid as place, null::xid as version"
     connection.execute(
         f"create temp table {_name(staged.merged)} on commit drop as"
-        f" select 0 as n, ''::text as op, null::int[] as changed{cells} from {staged.relation.source} t limit 0"
+        f" select {known}{cells} from {staged.relation.source} t limit 0"
     )
     copy_rows(connection, staged.merged, (_staged_row(staged, *entry) for entry in staged.writes))
     connection.execute(f"analyze {staged.merged}")
@@ -131,8 +143,8 @@ def _entries(changes: TableChanges) -> list[tuple[Row | None, Row | None]]:
     return [*deletes, *changes.updates, *((None, row) for row in changes.inserts)]
 
 
-def _lock(connection: Connection, staged: Staged, entries: list[tuple[Row | None, Row | None]]) -> dict[int, Row]:
-    """The target's rows under the entries' keys, by entry, locked."""
+def _look_up(connection: Connection, staged: Staged, entries: list[tuple[Row | None, Row | None]]) -> dict[int, Row]:
+    """The target's rows under the entries' keys, by entry. Remembers their versions."""
     assert staged.key is not None
     at = [staged.index(column) for column in staged.key.columns]
     key = ", ".join(f"t.{quote(column)} as k{i}" for i, column in enumerate(staged.key.columns))
@@ -144,9 +156,13 @@ def _lock(connection: Connection, staged: Staged, entries: list[tuple[Row | None
     copy_rows(connection, staged.keys, rows)
     connection.execute(f"analyze {staged.keys}")
     cells = names(staged.changes.columns, "t.")
-    sql = f"""select s.n, {cells} from {staged.relation.source} t join {staged.keys} s on {staged.match_old()}
-        for update of t"""
-    return {int(n or 0): tuple(row) for n, *row in read_rows(connection, sql)}
+    sql = f"""select s.n, t.ctid, t.xmin, {cells} from {staged.relation.source} t
+        join {staged.keys} s on {staged.match_old()} {"for update of t" if staged.is_locked else ""}"""
+    found = {}
+    for entry, place, version, *row in read_rows(connection, sql):
+        n = int(entry or 0)
+        staged.versions[n], found[n] = (place, version), tuple(row)
+    return found
 
 
 def _changed_unseen(connection: Connection, staged: Staged) -> set[int]:
@@ -213,7 +229,7 @@ def _staged_row(staged: Staged, n: int, operation: str, write: Write) -> Row:
     cells = "{" + ",".join(map(str, changed(write))) + "}" if operation in (UPDATE, RECREATE) else None
     row = write.before if write.after is None else write.after
     assert row is not None
-    return (str(n), operation, cells, *row)
+    return (str(n), operation, cells, *staged.versions.get(n, (None, None)), *row)
 
 
 def _triggers(connection: Connection, database: str, relations: Collection[Relation]) -> list[Conflict]:

@@ -111,7 +111,9 @@ def _undo_table(connection: Connection, staged: Staged, old: Relation | None) ->
     def cut(row: Row | None) -> Row | None:
         return None if row is None else tuple(row[i] for i in at)
 
-    back = [Write(before=cut(write.after), after=cut(write.before)) for _, _, write in staged.writes]
+    back = [Write(before=write.after, after=write.before) for _, _, write in staged.writes]
+    if len(at) < len(names):
+        back = [Write(before=cut(write.before), after=cut(write.after)) for write in back]
     if not key:
         back = [half for write in back for half in _halves(write)]
     table = replace(
