@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.architecture.conftest import MODULES, ROOT, SOURCE, Module
 
-from wye.cli.main import PANELS
+from wye.cli.commands import PANELS
 from wye.compose import keys, settings
 from wye.daemon.config import Config
 

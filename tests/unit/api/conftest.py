@@ -25,7 +25,7 @@ from pathlib import Path
 import pytest
 
 from wye.api.client import Client, connect
-from wye.cli.main import main
+from wye.cli import commands
 from wye.daemon.doors import HostDoors
 from wye.daemon.routes import application
 from wye.daemon.routes.serving import Server, listen_tcp, listen_unix
@@ -393,7 +393,7 @@ def run(
         monkeypatch.setattr(sys, "argv", ["wye", *arguments])
         capfd.readouterr()
         with pytest.raises(SystemExit) as ended:
-            main()
+            commands.run()
         out, err = capfd.readouterr()
         return int(ended.value.code or 0), out, err
 

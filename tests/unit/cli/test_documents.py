@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wye.cli.main import PANELS
+from wye.cli.commands import PANELS
 from wye.daemon.routes import schema
 from wye.errors import Exhausted, WyeError
 

@@ -15,7 +15,7 @@ HEAVY = {"pydantic", "rich", "yaml", "websockets", "asyncio", "wye.model", "wye.
 @pytest.mark.parametrize("command", ["version", "exec", "ps", "diff"])
 def test_nothing_heavy_is_imported_before_the_daemon_is_asked(command: str) -> None:
     program = (
-        "import sys, typer; from wye.cli.main import app; typer.main.get_command(app).commands[sys.argv[1]];"
+        "import sys, typer; from wye.cli.commands import app; typer.main.get_command(app).commands[sys.argv[1]];"
         "print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program, command], capture_output=True, text=True, check=True)
