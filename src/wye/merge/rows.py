@@ -4,9 +4,9 @@ A row is a tuple of cells in the table's column order; a cell is the text that t
 NULL. Equality is equality of that text, never the database's `=`: 1.0 and 1.00 differ, so do values that a collation
 takes for equal, and json has no `=` at all. A table with a key is a mapping; one without is a multiset of rows.
 
-Only what the fork changed is looked at: for each such row the caller gives the base, theirs and the target's row
-under lock, so production's other rows cost nothing and are never written. Writes carry the row expected in the
-target. Unique constraints, foreign keys and checks are the database's part.
+Only what the fork changed is looked at: for each such row the caller gives the base, theirs and the target's row, which
+is overwritten as it is given or not at all. Production's other rows cost nothing and are never written. Writes carry
+the row expected in the target. Unique constraints, foreign keys and checks are the database's part.
 """
 
 from __future__ import annotations

@@ -72,7 +72,8 @@ class _Side:
     fork: Connection
     blocks: ChangedBlocks
     descends: bool
-    """A transaction's number means the same transaction on both."""
+    is_marked: bool = False
+    """Both have the mark of one preparation: a transaction's number means the same transaction on both."""
 
     def both(self, read: Callable[[Connection], T]) -> tuple[T, T]:
         """What it answers for the base and for the fork, asked at the same time."""
@@ -129,8 +130,7 @@ def read_changes(
             host.at("postgres:diff:database")
             with contextlib.ExitStack() as own:
                 before = bases.get(name) or own.enter_context(opened(base, name))
-                side = _Side(host, executor, name, before, views[name], blocks, descends)
-                side = replace(side, descends=descends and _have_one_past(side))
+                side = _with_past(_Side(host, executor, name, before, views[name], blocks, descends))
                 changes, refusals = _read_database(side, watched or _nobody)
             refused += refusals
             if changes:
@@ -166,10 +166,11 @@ def _freeze(host: Host, connection: Connection, freeze: Callable[[], Iterable[Pa
     return changed_blocks(changes, data, block_bytes=int(block), segment_blocks=int(segment))
 
 
-def _have_one_past(side: _Side) -> bool:
-    """Whether the fork's bytes still are those that became of the base's: somebody may have restored others since."""
+def _with_past(side: _Side) -> _Side:
+    """The fork's bytes may not be those that became of the base's: somebody may have restored others since."""
     before, after = side.both(read_mark)
-    return before is not None and before == after
+    one_past = side.descends and before == after
+    return replace(side, descends=one_past, is_marked=one_past and before is not None)
 
 
 def _nobody(_: str) -> bool:
@@ -279,7 +280,7 @@ def _read_tables(
             continue
         was = Source(side.base, f"only {before.name}", columns) if before else None
         now = Source(side.fork, f"only {table.name}", columns)
-        told = side.descends and _is_told_by_versions(old.get(oid), before, table)
+        told = side.is_marked and _is_told_by_versions(old.get(oid), before, table)
         gone, come = differing_rows(side.executor, was, now, ranges, by_version=told)
         removed.setdefault(table.root, []).extend(gone)
         added.setdefault(table.root, []).extend(come)
