@@ -39,7 +39,8 @@ class Grain(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """`place` names the table in conflicts. `key` empty: a multiset. `delta`: numeric columns where both sides'
-    changes add up, also equal ones. `new`: columns that the target does not have yet; theirs wins there."""
+    changes add up, also equal ones. `new`: columns that the target does not have yet; theirs wins there. `given`: those
+    that a server filled on its own; where base has None in one, theirs has what the server gave."""
 
     place: str
     columns: tuple[str, ...]
@@ -47,6 +48,7 @@ class Table:
     grain: Grain = Grain.CELL
     delta: frozenset[str] = frozenset()
     new: frozenset[str] = frozenset()
+    given: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,8 @@ def merge_row(table: Table, triple: Triple, decisions: Decisions) -> Write | Non
     base, ours, theirs = triple.base, triple.ours, triple.theirs
     if theirs == base or (theirs == ours and not (table.delta and base and table.grain is Grain.CELL)):
         return None
+    if ours is None and base and theirs and _differ_in_given_only(table, base, theirs):
+        return None  # the target's deletion stays: nobody changed the row but the server that numbered it
     if base == ours or (theirs is None and base and ours and _differ_in_new_only(table, base, ours)):
         return Write(before=ours, after=theirs)
     if base is None or ours is None or theirs is None or table.grain is not Grain.CELL:
@@ -133,6 +137,10 @@ def merge_multiset(
 def _differ_in_new_only(table: Table, base: Row, ours: Row) -> bool:
     """Whether all differences are in new columns, whose default may differ on each side: nobody changed the row."""
     return all(a == b or c in table.new for c, a, b in zip(table.columns, base, ours, strict=True))
+
+
+def _differ_in_given_only(table: Table, base: Row, theirs: Row) -> bool:
+    return all(a == b or (a is None and c in table.given) for c, a, b in zip(table.columns, base, theirs, strict=True))
 
 
 def _merge_cells(table: Table, base: Row, ours: Row, theirs: Row, decisions: Decisions) -> Row:

@@ -89,6 +89,10 @@ MERGES = {
         "alter table item add column size int not null default 5", "update item set size = 6 where id = 3",
         "insert into item (label, size) values ('new', 7)",
     ],
+    "numbers for rows with a key and without one": [
+        "alter table item add no serial", "alter table tag add id serial primary key", "alter table log add id uuid default gen_random_uuid()",
+        "update tag set name = 'z' where name = 'x'", "delete from log where what = 'b'", "update item set stock = 7 where no = 3",
+    ],
     "a table": [
         "create table part (id serial primary key, item int references item, kind mood default 'sad')",
         "insert into part (item) select id from item where id < 5", "create index on part (item)",

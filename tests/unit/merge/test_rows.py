@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from wye.errors import BadRequest
 from wye.merge.conflict import Decisions, Resolution, Side
-from wye.merge.rows import Grain, Row, Table, Triple, Write, merge_keyed, merge_multiset
+from wye.merge.rows import Grain, MergedRows, Row, Table, Triple, Write, merge_keyed, merge_multiset
 
 TABLE = Table(place="public.t", columns=("id", "a", "b"), key=("id",))
 BASE: Row = ("1", "a", "b")
@@ -97,6 +97,13 @@ def test_a_deletion_does_not_mind_the_default_of_a_new_column() -> None:
     merged = merge_keyed(table, [Triple(base=row(b="1"), ours=row(b="2"), theirs=None)])
     assert merged.writes == [Write(before=row(b="2"), after=None)]
     assert merge_keyed(table, [Triple(base=row(b="1"), ours=row("x", "2"), theirs=None)]).conflicts
+
+
+def test_a_deletion_does_not_mind_a_value_that_the_server_gave() -> None:
+    table = Table(place="t", columns=TABLE.columns, key=("id",), new=frozenset({"b"}), given=frozenset({"b"}))
+    numbered, changed = (Triple(base=row("x", None), ours=None, theirs=row(a, "7")) for a in ("x", "y"))
+    assert merge_keyed(table, [numbered]) == MergedRows()
+    assert [conflict.kind for conflict in merge_keyed(table, [changed]).conflicts] == ["update/delete"]
 
 
 def test_keyless_rows_are_counted() -> None:

@@ -34,7 +34,7 @@ from wye.kinds.postgres.tables import Relation, read_tables
 from wye.kinds.postgres.undo import Altered, undo_of
 from wye.kinds.postgres.violations import Violation, amend, copy_all, explain
 from wye.kinds.postgres.watch import strictest, watch
-from wye.kinds.postgres.write import Overtaken, verify, write, write_less_log
+from wye.kinds.postgres.write import Overtaken, renumber, verify, write, write_less_log
 from wye.merge.conflict import Conflict, Decisions, Favouring, Resolution, Side
 from wye.merge.refused import Refused
 from wye.merge.rows import Grain, Table
@@ -297,6 +297,7 @@ class _Merge:
                 grain=Grain.ROW if grain is Grain.TABLE else grain,
                 delta=self.options.delta.get(changes.table, frozenset()),
                 new=frozenset(changes.new) - columns.get(changes.table, set()),
+                given=frozenset(changes.given),
             )
             self.host.at("postgres:apply:lock")
             decisions = Favouring(self.decisions, side) if side is not None else self.decisions
@@ -320,6 +321,7 @@ class _Merge:
         try:
             with connection.transaction():
                 copy_all(connection, tables, self.decisions)
+                renumber(connection, tables, self._sequences)
                 keys = keep_parents(connection, tables)
                 if not write(self.host, connection, tables):
                     refused = explain(connection, database, tables)

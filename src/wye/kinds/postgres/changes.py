@@ -35,7 +35,11 @@ class Content:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableChanges:
     """Rows that differ. `key` empty: rows are told apart by nothing, and `counts` says how often each deleted row was
-    in the base. `new`: columns that the fork added. All rows are in the order of `columns`."""
+    in the base. `new`: columns that the fork added. All rows are in the order of `columns`.
+
+    `given`: those of the new columns that a server fills on its own, on each side another way. A base row has None
+    there where it came to the same as in the fork. Of a table without a key, `deletes` is every row of the base, always
+    with None there, and `inserts` every row of the fork."""
 
     table: str
     columns: tuple[str, ...]
@@ -45,6 +49,7 @@ class TableChanges:
     updates: tuple[tuple[Row, Row], ...] = ()
     counts: tuple[tuple[Row, int], ...] = ()
     new: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
 
     def changed_columns(self) -> tuple[str, ...]:
         """Columns that some update changes, in the table's order."""

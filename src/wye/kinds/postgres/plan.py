@@ -16,7 +16,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import psycopg
@@ -53,6 +53,7 @@ _LOCK_TIMEOUT = "3s"
 T = TypeVar("T")
 
 _DATABASES = "select datname, oid::int8 from pg_database where datallowconn"
+_SEQUENCES = "select format('%I.%I', schemaname, sequencename) from pg_sequences"
 _SEQUENCES_AND_VIEWS = f"""
 select 'sequence', format('%I.%I', schemaname, sequencename), last_value, increment_by, null::text
 from pg_sequences where schemaname <> '{LOG_SCHEMA}'
@@ -188,15 +189,16 @@ def _read_database(side: _Side, watched: Callable[[str], bool]) -> tuple[Databas
         contents = _contents(side, old, new, watched)
         ddl_first = True
         reached = old
+        known = {name for (name,) in fetch(side.base, _SEQUENCES)} if base != theirs else None
         if base != theirs and not opaque:
             ddl_first, failures = _give_schema(side, statements, theirs)
             refused += failures
             reached = read_tables(side.base)
         if refused:
             return DatabaseChanges(database=side.database), refused
-        tables = _read_tables(side, old, reached, new)
         changed = base != theirs
-        sequences, views = _sequences_and_views(side)
+        tables = _read_tables(side, old, reached, new, altered=changed)
+        sequences, views = _sequences_and_views(side, known)
         return DatabaseChanges(
             database=side.database,
             ddl=tuple(statements) if changed else (),
@@ -265,32 +267,67 @@ def _contents(
 
 
 def _read_tables(
-    side: _Side, old: dict[int, Relation], reached: dict[int, Relation], new: dict[int, Relation]
+    side: _Side, old: dict[int, Relation], reached: dict[int, Relation], new: dict[int, Relation], *, altered: bool
 ) -> list[TableChanges]:
+    """`old`: the base's tables; `reached`: these after the fork's DDL, if it has `altered` any; `new`: the fork's."""
     roots = {table.name: table for table in new.values()}
-    removed: dict[str, list[Row]] = {}
-    added: dict[str, list[Row]] = {}
-    for oid, table in new.items():
+    origins = _origins(old, new, altered=altered)
+    found: dict[str, _Rows] = {}
+    for table in new.values():
         if table.is_partitioned:
             continue
-        columns = roots[table.root].stored
-        before = reached.get(oid) if oid in old else None
-        ranges = _ranges(side.blocks, old.get(oid), before, table)
+        root = roots[table.root]
+        origin = origins.get(table.name)
+        before = reached.get(origin.oid) if origin is not None else None
+        ranges = _ranges(side.blocks, origin, before, table)
         if not ranges:
             continue
-        was = Source(side.base, f"only {before.name}", columns) if before else None
-        now = Source(side.fork, f"only {table.name}", columns)
-        told = side.is_marked and _is_told_by_versions(old.get(oid), before, table)
+        rows = found.setdefault(
+            table.root, _Rows(_added_columns(root, origins.get(root.name)) if altered else frozenset())
+        )
+        given = _given(rows.new, origin, before)
+        rows.given |= given
+        was = Source(side.base, f"only {before.name}", root.stored, seed=1 if given else 0) if before else None
+        now = Source(side.fork, f"only {table.name}", root.stored)
+        told = side.is_marked and _is_told_by_versions(origin, before, table)
         gone, come = differing_rows(side.executor, was, now, ranges, by_version=told)
-        removed.setdefault(table.root, []).extend(gone)
-        added.setdefault(table.root, []).extend(come)
-    origins = {table.name: old.get(oid) for oid, table in new.items()}
-    found = []
-    for name in sorted(removed):
-        changes = _table_changes(side, roots[name], origins[name], removed[name], added[name])
-        if changes is not None:
-            found.append(changes)
-    return found
+        rows.removed += gone
+        rows.added += come
+    changes = (_table_changes(side, roots[name], found[name]) for name in sorted(found))
+    return [each for each in changes if each is not None]
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Of one table, with its partitions. `new`: columns that came with the fork; `given`: those of them that a server
+    fills on its own, another way on each side: by a sequence, by a random value."""
+
+    new: frozenset[str]
+    given: frozenset[str] = frozenset()
+    removed: list[Row] = field(default_factory=list)
+    added: list[Row] = field(default_factory=list)
+
+
+def _origins(old: Mapping[int, Relation], new: Mapping[int, Relation], *, altered: bool) -> dict[str, Relation]:
+    """What the fork's tables, by name, were in the base. One that was dropped and made again alike is the same table:
+    if no schema changed there is no DDL to tell of it, and what is left of its rows would be taken for all of them."""
+    names = {} if altered else {table.name: table for table in old.values()}
+    found = ((table.name, old.get(oid) or names.get(table.name)) for oid, table in new.items())
+    return {name: origin for name, origin in found if origin is not None}
+
+
+def _added_columns(root: Relation, origin: Relation | None) -> frozenset[str]:
+    if origin is None or origin.columns == root.columns:
+        return frozenset()
+    known = origin.numbers.values()
+    return frozenset(column for column in root.stored if root.numbers[column] not in known)
+
+
+def _given(new: frozenset[str], origin: Relation | None, before: Relation | None) -> frozenset[str]:
+    """A column whose value is the same for all rows leaves the table's file as it is."""
+    if origin is None or before is None or origin.file == before.file:
+        return frozenset()
+    return new - before.missing.keys()
 
 
 def _ranges(blocks: ChangedBlocks, old: Relation | None, reached: Relation | None, new: Relation) -> Ranges:
@@ -313,40 +350,50 @@ def _is_told_by_versions(old: Relation | None, reached: Relation | None, new: Re
     return old.numbers == new.numbers and old.missing == new.missing
 
 
-def _table_changes(
-    side: _Side, root: Relation, origin: Relation | None, removed: list[Row], added: list[Row]
-) -> TableChanges | None:
+def _table_changes(side: _Side, root: Relation, rows: _Rows) -> TableChanges | None:
     columns = root.stored
-    key = root.key()
-    usable = key is not None and set(key.columns) <= set(columns)
-    key_columns = key.columns if key and usable else ()
-    found = pair(removed, added, [columns.index(column) for column in key_columns] or None)
+    # What the server has just filled tells no row from another: it may have filled it another way in the target.
+    index = root.key(among=set(columns) - rows.new)
+    key = index.columns if index else ()
+    unknown = [i for i, column in enumerate(columns) if column in rows.given]
+    if unknown and not key:
+        rows.removed = [_without(row, unknown) for row in rows.removed]
+    found = pair(rows.removed, rows.added, [columns.index(column) for column in key] or None)
     if not found:
         return None
     counts: Counter[Row] = Counter()
-    if not key_columns:
+    if unknown and not key:
+        counts = Counter(found.deletes)
+    elif not key:
         counts = count_equal(Source(side.base, root.source, columns), found.deletes)
-    known = set(origin.numbers.values()) if origin else set(root.numbers.values())
     return TableChanges(
         table=root.name,
         columns=tuple(columns),
-        key=tuple(key_columns),
+        key=tuple(key),
         deletes=tuple(found.deletes),
         inserts=tuple(found.inserts),
-        updates=tuple(found.updates),
+        # The fork's value is to be written also where the base happened to be given the same.
+        updates=tuple((_without(a, [i for i in unknown if a[i] == b[i]]), b) for a, b in found.updates),
         counts=tuple(counts.items()),
-        new=tuple(column for column in columns if root.numbers[column] not in known),
+        new=tuple(column for column in columns if column in rows.new),
+        given=tuple(column for column in columns if column in rows.given),
     )
 
 
-def _sequences_and_views(side: _Side) -> tuple[list[SequenceChange], list[str]]:
-    """Sequences that moved on, and materialized views that were filled anew."""
+def _without(row: Row, cells: Collection[int]) -> Row:
+    return tuple(None if i in cells else cell for i, cell in enumerate(row)) if cells else row
+
+
+def _sequences_and_views(side: _Side, known: Collection[str] | None) -> tuple[list[SequenceChange], list[str]]:
+    """Sequences that moved on or came with the fork, and materialized views that were filled anew. `known`: sequences
+    of the base before the fork's DDL; None: there was none. A new one counts from where the fork's rows end."""
     base, fork = side.both(lambda connection: fetch(connection, _SEQUENCES_AND_VIEWS))
     before = {(kind, name): (at, file) for kind, name, at, _, file in base}
     sequences, views = [], []
     for kind, name, at, increment, file in fork:
         was, held = before.get((kind, name), (None, None))
-        if kind == "sequence" and at is not None and was != at:
+        is_new = known is not None and name not in known
+        if kind == "sequence" and at is not None and (was != at or is_new):
             sequences.append(SequenceChange(name=name, value=at, increment=increment))
         if kind == "view" and (held != file or side.blocks.touched(file)):
             views.append(name)

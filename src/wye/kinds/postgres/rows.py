@@ -10,7 +10,7 @@ to another block is no difference.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -37,6 +37,8 @@ class Source:
     table: str
     """As in FROM: 'only public.t'."""
     columns: Sequence[str]
+    seed: int = 0
+    """Of the hashes. With another one than the other side's every row is said to differ."""
 
 
 @dataclass(slots=True)
@@ -80,8 +82,9 @@ def pair(removed: list[Row], added: list[Row], key: Sequence[int] | None) -> Row
     )
 
 
-def count_equal(source: Source, rows: Sequence[Row]) -> Counter[Row]:
-    """How often each of `rows` is in the whole table. The source's transaction must be able to write."""
+def count_equal(source: Source, rows: Collection[Row], where: str = "true") -> Counter[Row]:
+    """How often each of `rows` is in the whole table, `where` a row `t` is so. The source's transaction must be able to
+    write."""
     wanted = set(rows)
     if not wanted:
         return Counter()
@@ -94,7 +97,7 @@ def count_equal(source: Source, rows: Sequence[Row]) -> Counter[Row]:
         copy_rows(connection, "_wye_rows", wanted)
         text = f"row({cells})::text"
         sql = f"""select {cells} from {source.table} t
-            where {text} in (select {text} from pg_temp._wye_rows t)"""
+            where {text} in (select {text} from pg_temp._wye_rows t) and ({where})"""
         return Counter(read_rows(connection, sql))
 
 
@@ -115,7 +118,7 @@ def _both(executor: Executor, work: Callable[[Source | None], T], old: Source | 
 
 
 def _hashes(source: Source, ranges: Ranges) -> Pieces:
-    hashed = f"int8send(hashtextextended(row({names(source.columns, 't.')})::text, 0))"
+    hashed = f"int8send(hashtextextended(row({names(source.columns, 't.')})::text, {source.seed}))"
     return {number: piece_of(places, hashes) for number, _, places, hashes in _by_piece(source, ranges, hashed)}
 
 

@@ -24,6 +24,8 @@ from wye.merge.rows import Cell, Row, Table, Triple, Write, merge_multiset, merg
 DELETE, UPDATE, RECREATE, INSERT = "D", "U", "R", "I"
 """Recreate: deleted and inserted again, so that rows may exchange unique values in any order."""
 
+_UNSEEN = "the target has set columns that the fork does not have"
+
 
 @dataclass(slots=True)
 class Staged:
@@ -69,6 +71,10 @@ class Staged:
             f"{row}.{quote(column)} {operator} {merged}.c{self.index(column)}"
             for column, operator in zip(self.key.columns, self.key.operators, strict=True)
         )
+
+    def known(self, row: Row) -> Row:
+        """The cells of a row that the server did not give it."""
+        return tuple(c for c, column in zip(row, self.changes.columns, strict=True) if column not in self.changes.given)
 
     def index(self, column: str) -> int:
         return self.changes.columns.index(column)
@@ -167,17 +173,22 @@ def _look_up(connection: Connection, staged: Staged, entries: list[tuple[Row | N
 
 def _changed_unseen(connection: Connection, staged: Staged) -> set[int]:
     """Entries whose row in the target was given a value in a column that the fork does not have: a deletion in the
-    fork did not see that value. One that every row got when the column came is no change."""
-    strange = [
+    fork did not see that value."""
+    strange = _strange(staged)
+    if not strange or not staged.changes.deletes:
+        return set()
+    sql = f"""select s.n from {staged.relation.source} t join {staged.keys} s on {staged.match_old()} where {strange}"""
+    return {n for (n,) in fetch(connection, sql)}
+
+
+def _strange(staged: Staged) -> str:
+    """The condition that a row `t` has a value in a column that the fork does not have; one that every row got when the
+    column came is none. Empty if there are no such columns."""
+    return " or ".join(
         f"array[t.{quote(c)}]::text is distinct from {literal(staged.relation.missing.get(c, '{NULL}'))}"
         for c in staged.relation.stored
         if c not in staged.changes.columns
-    ]
-    if not strange or not staged.changes.deletes:
-        return set()
-    sql = f"""select s.n from {staged.relation.source} t join {staged.keys} s on {staged.match_old()}
-        where {" or ".join(strange)}"""
-    return {n for (n,) in fetch(connection, sql)}
+    )
 
 
 def _may_go(table: Table, write: Write, decisions: Decisions) -> bool:
@@ -186,11 +197,11 @@ def _may_go(table: Table, write: Write, decisions: Decisions) -> bool:
     conflict = Conflict(
         kind="delete/update",
         place=table.place,
-        key=tuple(row[column] for column in table.key),
+        key=tuple(row[column] for column in table.key or table.columns),
         base=row,
         ours=row,
         choices=BOTH,
-        detail="the target has set columns that the fork does not have",
+        detail=_UNSEEN,
     )
     chosen = decisions.of(conflict)
     return chosen is not None and chosen.side is Side.THEIRS
@@ -209,12 +220,45 @@ def _forget_what_goes(staged: Staged, entries: list[tuple[Row | None, Row | None
 def _stage_multiset(connection: Connection, staged: Staged, table: Table, decisions: Decisions) -> None:
     changes = staged.changes
     connection.execute(f"lock table {staged.relation.source} in share row exclusive mode")
+    if changes.given:
+        _exchange(connection, staged, table, decisions)
+        return
     base = Counter(dict(changes.counts))
     theirs = base - Counter(changes.deletes) + Counter(changes.inserts)
-    ours = count_equal(Source(connection, staged.relation.source, changes.columns), changes.deletes)
+    target = Source(connection, staged.relation.source, changes.columns)
+    ours = count_equal(target, changes.deletes)
+    strange = _strange(staged)
+    unseen = count_equal(target, changes.deletes, strange) if strange else Counter[Row]()
     merged = merge_multiset(table, base, ours, theirs, decisions)
     for n, write in enumerate(merged.writes):
+        if write.before is not None and unseen[write.before] and not _may_go(table, write, decisions):
+            continue
         staged.writes.append((n, DELETE if write.after is None else INSERT, write))
+
+
+def _exchange(connection: Connection, staged: Staged, table: Table, decisions: Decisions) -> None:
+    """All rows of the base for all rows of the fork, which have numbers now. Rows that only the target has keep those
+    that the server has just given them. A row that the target changed or deleted cannot be told from these."""
+    changes = staged.changes
+    was = Counter(staged.known(row) for row in changes.deletes)
+    columns = [column for column in changes.columns if column not in changes.given]
+    target = Source(connection, staged.relation.source, columns)
+    now = count_equal(target, was)
+    strange = _strange(staged)
+    moved = [row for row, count in was.items() if now[row] != count]
+    moved += count_equal(target, was, strange) if strange else []
+    has_them = not table.new.issuperset(changes.given)
+    if moved or has_them:
+        since = "the target has done so too" if has_them else f"the target has changed {len(moved)} of them since"
+        detail = (
+            f"the fork has given the rows {', '.join(changes.given)}, and {since}, so nothing tells which are the same:"
+            " merge the column alone, and go on in a new fork"
+        )
+        decisions.open.append(refusal("rows-not-told-apart", table.place, detail, key=changes.given))
+        return
+    halves = [*(Write(before=row, after=None) for row in changes.deletes)]
+    halves += [Write(before=None, after=row) for row in changes.inserts]
+    staged.writes += [(n, DELETE if write.after is None else INSERT, write) for n, write in enumerate(halves)]
 
 
 def operation_of(columns: tuple[str, ...], write: Write, bound: Collection[str]) -> str:

@@ -125,8 +125,9 @@ class Relation:
         """For FROM: this table's own rows, never those of a table that inherits from it."""
         return self.name if self.is_partitioned else f"only {self.name}"
 
-    def key(self) -> Index | None:
-        return next((index for index in self.indexes if index.is_key), None)
+    def key(self, among: Collection[str]) -> Index | None:
+        """One of these columns alone."""
+        return next((index for index in self.indexes if index.is_key and set(index.columns) <= set(among)), None)
 
     def key_of(self, columns: tuple[str, ...]) -> Index | None:
         return next((index for index in self.indexes if index.is_key and index.columns == columns), None)

@@ -95,8 +95,20 @@ def _types_since(connection: Connection, columns: Sequence[tuple[str, Name]]) ->
 
 
 def _done(staged: Staged) -> TableChanges:
-    """What was written, forwards."""
-    return _changes(staged.changes, [write for _, _, write in staged.writes])
+    """What was written, forwards. Of new columns all values, also those that the target's server had given a row alike:
+    the next time it may give it others."""
+    changes = staged.changes
+    done = _changes(changes, [write for _, _, write in staged.writes])
+    new = {changes.columns.index(column) for column in changes.new}
+    if staged.key is None or not new:
+        return done
+    taken = {_key(changes, write.before or write.after or ()) for _, _, write in staged.writes}
+    given = [(row, row) for _, row in changes.updates if _key(changes, row) not in taken]
+    updates = [
+        (tuple(None if i in new and a == b else a for i, (a, b) in enumerate(zip(was, now, strict=True))), now)
+        for was, now in (*done.updates, *given)
+    ]
+    return replace(done, updates=tuple((was, now) for was, now in updates if was != now))
 
 
 def _undo_table(connection: Connection, staged: Staged, old: Relation | None) -> TableChanges:
@@ -116,9 +128,8 @@ def _undo_table(connection: Connection, staged: Staged, old: Relation | None) ->
         back = [Write(before=cut(write.before), after=cut(write.after)) for write in back]
     if not key:
         back = [half for write in back for half in _halves(write)]
-    table = replace(
-        staged.changes, table=old.name if old else staged.changes.table, columns=columns, key=key, new=(), counts=()
-    )
+    name = old.name if old else staged.changes.table
+    table = replace(staged.changes, table=name, columns=columns, key=key, new=(), given=(), counts=())
     undo = _changes(table, back)
     if key:
         return undo

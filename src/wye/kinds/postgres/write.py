@@ -8,14 +8,14 @@ exactly as many rows as were decided.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import psycopg
 
 from wye.errors import InvariantError
 from wye.host import Host
 from wye.kinds.postgres.refuse import refusal
-from wye.kinds.postgres.session import LOG_SCHEMA, Connection, fetch, literal, names, quote
+from wye.kinds.postgres.session import LOG_SCHEMA, Connection, array, fetch, literal, names, quote
 from wye.kinds.postgres.stage import DELETE, INSERT, RECREATE, UPDATE, Staged, changed
 from wye.merge.conflict import Conflict
 
@@ -52,6 +52,21 @@ def write(host: Host, connection: Connection, tables: Sequence[Staged]) -> bool:
     except psycopg.errors.IntegrityError:
         return False
     return True
+
+
+def renumber(connection: Connection, tables: Sequence[Staged], move_on: Callable[[], None]) -> None:
+    """Rows that only the target has get other values where the server has just given them some: the fork's rows bring
+    theirs, which may be the same. `move_on` takes sequences beyond the fork's."""
+    numbered = [staged for staged in tables if staged.changes.given]
+    if numbered:
+        move_on()
+    for staged in numbered:
+        sql = f"""select attname from pg_attribute where attrelid = {staged.relation.oid}
+            and attname = any({array(staged.changes.given)}) and (atthasdef or attidentity <> '')"""
+        cells = ", ".join(f"{quote(column)} = default" for (column,) in fetch(connection, sql))
+        others = f"not exists (select 1 from {staged.keys} s where {staged.match_old()})" if staged.key else "true"
+        if cells:
+            connection.execute(f"update {staged.relation.source} t set {cells} where {others}")
 
 
 def verify(connection: Connection, database: str, tables: Sequence[Staged]) -> list[Conflict]:
@@ -110,8 +125,9 @@ def delete_rows(connection: Connection, staged: Staged, only: str = "") -> None:
         rows = staged.count(DELETE)
         if not rows:
             return
-        mine = f"row({names(staged.changes.columns, 't.')})::text"
-        theirs = f"row({', '.join(f'm.c{i}' for i in range(len(staged.changes.columns)))})::text"
+        known = [column for column in staged.changes.columns if column not in staged.changes.given]
+        mine = f"row({names(known, 't.')})::text"
+        theirs = f"row({', '.join(f'm.c{staged.index(column)}' for column in known)})::text"
         sql = f"""delete from {source} t using (
                 select place, leaf, row_number() over (partition by cells order by leaf, place) as number, wanted from (
                     select t.ctid as place, t.tableoid as leaf, {mine} as cells, wanted from {source} t join (
