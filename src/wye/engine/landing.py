@@ -105,6 +105,10 @@ def _land(landing: _Landing, outcome: Outcome, message: str, report: Report) -> 
         if stays:
             raise Unwound(f"{error.message}; but {'; '.join(stays)}", hint=error.hint) from error
         raise
+    except Exception:  # a bug: the target must not be left with its services down
+        if not _is_recorded(landing):
+            _undo(landing, outcome, report)
+        raise
 
 
 def _apply_to_databases(landing: _Landing, outcome: Outcome, report: Report) -> None:

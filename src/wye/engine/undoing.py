@@ -9,13 +9,12 @@ bear the name of the intent, so that nobody takes an earlier merge's for his own
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-
-import msgspec
 
 from wye.engine import comparing, records, servers
 from wye.engine.context import Engine
@@ -58,10 +57,10 @@ def keeper(engine: Engine, environment: EnvironmentId, intent: IntentId, name: s
 
 
 def keep_paths(engine: Engine, environment: EnvironmentId, intent: IntentId, paths: Iterable[str]) -> None:
-    """Which paths the merge writes."""
+    """Which paths the merge writes; a byte of one that is no text is kept as it is."""
     directory = engine.volumes.environment_path(environment) / _DIRECTORY / intent
     engine.host.make_directory("undo:make-directory", directory, mode=0o700)
-    engine.host.write_file("undo:keep", directory / _PATHS, msgspec.json.encode(sorted(paths)), mode=0o600)
+    engine.host.write_file("undo:keep", directory / _PATHS, json.dumps(sorted(paths)).encode(), mode=0o600)
 
 
 def kept(root: Path, intent: IntentId, name: str) -> bytes | None:
@@ -74,7 +73,7 @@ def kept(root: Path, intent: IntentId, name: str) -> bytes | None:
 
 def kept_paths(root: Path, intent: IntentId) -> frozenset[str]:
     try:
-        return frozenset(msgspec.json.decode((root / _DIRECTORY / intent / _PATHS).read_bytes(), type=list[str]))
+        return frozenset(json.loads((root / _DIRECTORY / intent / _PATHS).read_bytes()))
     except FileNotFoundError:
         return frozenset()
 

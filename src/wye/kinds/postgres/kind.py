@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +31,15 @@ from wye.kinds.postgres.prepare import MAINTENANCE, list_databases, opened, prep
 from wye.kinds.postgres.session import Connection, value
 from wye.kinds.postgres.volume import PROGRAM, PostgresVolume
 from wye.kinds.postgres.watch import full_column, full_name, names_in
-from wye.merge.conflict import resolutions_from_json
+from wye.merge.conflict import Conflict, resolutions_from_json
+from wye.merge.refused import Refused
 from wye.merge.rows import Grain
 
 _READY_S = 60.0
 _SETTINGS_BYTES = 1 << 20
 _LOOK_EVERY_S, _ASK_EVERY_S = 0.001, 0.5
+_Keep = Callable[[DatabaseChanges, str], None]
+"""Takes what takes a transaction back, and its number, before it commits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,9 +212,6 @@ class PostgresKind(PostgresVolume):
     ) -> Applied:
         if not isinstance(changes, PostgresChanges):
             raise InvariantError(f"{changes.kind} changes given to postgres")
-        seconds: dict[str, float] = {}
-        items = 0
-        settled: set[str] = set()
         kept: list[_Kept] = []
 
         def keep_one(undo: DatabaseChanges, transaction: str) -> None:
@@ -219,21 +219,59 @@ class PostgresKind(PostgresVolume):
             if keep is not None:
                 keep(msgspec.json.encode(kept))
 
-        for database in changes.databases:
-            with _opened(target, database.database) as connection:
-                done = merging.apply(
-                    self._host,
-                    connection,
-                    database,
-                    _options(terms, database),
-                    resolutions_from_json(terms.resolutions),
-                    keep_one,
-                )
-            items += done.rows + done.others
-            settled |= done.settled
+        try_or_land = self._try if terms.dry_run else self._land
+        seconds: dict[str, float] = {}
+        applied = try_or_land(target, changes.databases, terms, keep_one)
+        for done in applied:
             for step, took in done.seconds.items():
                 seconds[step] = seconds.get(step, 0.0) + took
-        return Applied(seconds=seconds, items=items, settled=frozenset(settled))
+        return Applied(
+            seconds=seconds,
+            items=sum(done.rows + done.others for done in applied),
+            settled=frozenset(each for done in applied for each in done.settled),
+        )
+
+    def _try(
+        self, target: Endpoint, databases: Sequence[DatabaseChanges], terms: Terms, keep: _Keep
+    ) -> list[merging.Applied]:
+        """Each database, also if one refuses. Raises Refused with what all of them refuse."""
+        applied: list[merging.Applied] = []
+        refused: list[Conflict] = []
+        for database in databases:
+            try:
+                applied.append(self._merge(target, database, terms, keep))
+            except Refused as error:
+                refused += error.conflicts
+        if refused:
+            raise Refused(refused)
+        return applied
+
+    def _land(
+        self, target: Endpoint, databases: Sequence[DatabaseChanges], terms: Terms, keep: _Keep
+    ) -> list[merging.Applied]:
+        """No database commits before all of them can: one that refuses leaves none that is merged already, and a merge
+        that is tried again writes nothing twice."""
+        if not databases:
+            return []
+        first, *rest = databases
+        others: list[merging.Applied] = []
+        took = 0.0
+
+        def keep_and_go_on(undo: DatabaseChanges, transaction: str) -> None:
+            nonlocal took
+            keep(undo, transaction)
+            began = self._host.monotonic()
+            others.extend(self._land(target, rest, terms, keep))
+            took = self._host.monotonic() - began
+
+        done = self._merge(target, first, terms, keep_and_go_on)
+        done.seconds["commit"] -= took
+        return [done, *others]
+
+    def _merge(self, target: Endpoint, database: DatabaseChanges, terms: Terms, keep: _Keep) -> merging.Applied:
+        with _opened(target, database.database) as connection:
+            options, resolutions = _options(terms, database), resolutions_from_json(terms.resolutions)
+            return merging.apply(self._host, connection, database, options, resolutions, keep)
 
     def load(
         self,

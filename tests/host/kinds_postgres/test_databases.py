@@ -1,0 +1,100 @@
+"""Several databases of one server: all of them are merged or none, and what is in conflict is told of all."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wye.interfaces import Terms
+from wye.kinds.postgres.kind import PostgresChanges, PostgresKind
+from wye.merge.refused import Refused
+
+pytestmark = pytest.mark.host
+
+NAMES = ("one", "two")
+STATE = "select 'item', id, stock from t.item union all select what, null, n from t.log order by 1, 2, 3"
+
+
+@dataclass
+class At:
+    """`interfaces.Endpoint` for a server whose sockets lie in a directory of the host."""
+
+    sockets: Path
+    env: dict[str, str]
+    root: Path = Path("/nonexistent")
+    argv: tuple[str, ...] = field(default_factory=tuple)
+
+    @contextlib.contextmanager
+    def socket(self, path: str) -> Iterator[Path]:
+        yield self.sockets / Path(path).name
+
+    def dial(self, port: int) -> Any:
+        raise NotImplementedError(port)
+
+
+@pytest.fixture
+def production(own_rig: Any) -> Iterator[Any]:
+    site = own_rig.create()
+    for name in NAMES:
+        site.run("postgres", f"create database {name}")
+        site.run(name, [
+            "create schema t", "create table t.item (id int primary key, stock int)",
+            "insert into t.item values (1, 1), (2, 2)", "create table t.log (what text, n int)",
+        ])  # fmt: skip
+    yield site
+    site.discard()
+
+
+def state(site: Any) -> list[Any]:
+    return [site.query(name, STATE) for name in NAMES]
+
+
+def changed(rig: Any, production: Any, *statements: str) -> PostgresChanges:
+    fork = rig.fork(production)
+    for name in NAMES:
+        fork.run(name, list(statements))
+    found = rig.diff(fork)
+    fork.discard()
+    return PostgresChanges("postgres db", tuple(found))
+
+
+def reached(rig: Any, site: Any) -> At:
+    with site.server.connect("postgres") as connection:
+        return At(rig.servers.directory, {"PGPORT": str(connection.info.port)})
+
+
+def test_conflicts_of_all_databases_are_told(own_rig: Any, production: Any) -> None:
+    changes = changed(own_rig, production, "update t.item set stock = 100 where id = 1")
+    for name in NAMES:
+        production.run(name, "update t.item set stock = 5 where id = 1")
+    with pytest.raises(Refused) as refused:
+        PostgresKind(own_rig.host).apply(reached(own_rig, production), changes, Terms(dry_run=True))
+    assert {each.place for each in refused.value.conflicts} == {f"postgres/{name}/t.item" for name in NAMES}
+
+
+def test_a_database_that_refuses_keeps_all_as_they_were(own_rig: Any, production: Any) -> None:
+    """And the merge may be tried again: nothing of it is there yet, so nothing comes twice."""
+    changes = changed(
+        own_rig, production, "update t.item set stock = 100 where id = 1", "insert into t.log values ('order', 1)"
+    )
+    kind, target = PostgresKind(own_rig.host), reached(own_rig, production)
+    before = state(production)
+    holding = production.server.connect("two")
+    holding.execute("begin; update t.item set stock = stock where id = 1")
+    with pytest.raises(Refused) as refused:
+        kind.apply(target, changes, Terms())
+    assert [each.kind for each in refused.value.conflicts] == ["lock-timeout"]
+    assert state(production) == before
+    holding.close()
+    kept: list[bytes] = []
+    done = kind.apply(target, changes, Terms(), kept.append)
+    assert state(production) == [[("item", 1, 100), ("item", 2, 2), ("order", None, 1)]] * 2
+    assert done.items == 4
+    assert all(seconds >= 0 for seconds in done.seconds.values())
+    kind.apply(target, kind.load(kept[-1], place="postgres db", target=target), Terms())
+    assert state(production) == before
