@@ -321,7 +321,7 @@ class _Merge:
         try:
             with connection.transaction():
                 copy_all(connection, tables, self.decisions)
-                renumber(connection, tables, self._sequences)
+                renumber(connection, tables, self.changes.sequences)
                 keys = keep_parents(connection, tables)
                 if not write(self.host, connection, tables):
                     refused = explain(connection, database, tables)

@@ -8,13 +8,15 @@ exactly as many rows as were decided.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import psycopg
 
 from wye.errors import InvariantError
 from wye.host import Host
+from wye.kinds.postgres.changes import SequenceChange
 from wye.kinds.postgres.refuse import refusal
+from wye.kinds.postgres.sequences import move_ahead
 from wye.kinds.postgres.session import LOG_SCHEMA, Connection, array, fetch, literal, names, quote
 from wye.kinds.postgres.stage import DELETE, INSERT, RECREATE, UPDATE, Staged, changed
 from wye.merge.conflict import Conflict
@@ -54,12 +56,12 @@ def write(host: Host, connection: Connection, tables: Sequence[Staged]) -> bool:
     return True
 
 
-def renumber(connection: Connection, tables: Sequence[Staged], move_on: Callable[[], None]) -> None:
+def renumber(connection: Connection, tables: Sequence[Staged], sequences: Sequence[SequenceChange]) -> None:
     """Rows that only the target has get other values where the server has just given them some: the fork's rows bring
-    theirs, which may be the same. `move_on` takes sequences beyond the fork's."""
+    theirs, which may be the same. `sequences`: the fork's, beyond which the target's go for it."""
     numbered = [staged for staged in tables if staged.changes.given]
     if numbered:
-        move_on()
+        move_ahead(connection, sequences)
     for staged in numbered:
         sql = f"""select attname from pg_attribute where attrelid = {staged.relation.oid}
             and attname = any({array(staged.changes.given)}) and (atthasdef or attidentity <> '')"""
