@@ -9,8 +9,10 @@ import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import IO
 
 import psycopg
 
@@ -94,24 +96,38 @@ def until_answers(conninfo: str, query: str = "select 1", timeout_s: float = 30.
 def write_load(conninfo: str, *, pause_s: float = 0.002) -> Iterator[Times]:
     """A client that inserts and updates all the time, in a process of its own: a thread here would wait for the
     interpreter's lock whenever the benchmark itself computes. Yields what lists its (moment, seconds) so far; negative
-    seconds: failed."""
+    seconds: failed. Raises RuntimeError if that process dies."""
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute("create table if not exists load (id bigserial primary key, at timestamptz, n int)")
     apart = multiprocessing.get_context("spawn")
-    with tempfile.NamedTemporaryFile(prefix="wye-bench-") as file:
+    with (
+        tempfile.NamedTemporaryFile(prefix="wye-bench-") as file,
+        tempfile.NamedTemporaryFile(prefix="wye-bench-") as said,
+    ):
         ended = apart.Event()
-        worker = apart.Process(target=_write, args=(conninfo, pause_s, file.name, ended))
+        worker = apart.Process(target=_write, args=(conninfo, pause_s, file.name, ended, said.name))
         worker.start()
         try:
             while not os.path.getsize(file.name):
+                _require(worker, said)
                 time.sleep(0.01)
             yield lambda: list(_TIME.iter_unpack(Path(file.name).read_bytes()))
+            _require(worker, said)
         finally:
             ended.set()
             worker.join()
 
 
-def _write(conninfo: str, pause_s: float, path: str, ended: Event) -> None:
+def _require(worker: BaseProcess, said: IO[bytes]) -> None:
+    """That it still writes: without it everything looks quick. Raises RuntimeError with what it said."""
+    if not worker.is_alive():
+        said.seek(0)
+        raise RuntimeError(f"what writes ended with {worker.exitcode}: {said.read().decode(errors='replace').strip()}")
+
+
+def _write(conninfo: str, pause_s: float, path: str, ended: Event, said: str) -> None:
+    errors = os.open(said, os.O_WRONLY | os.O_APPEND)
+    os.dup2(errors, 2)
     with psycopg.connect(conninfo, autocommit=True) as connection, open(path, "ab", buffering=0) as out:
         while not ended.is_set():
             time.sleep(pause_s)

@@ -48,3 +48,4 @@ class TestCrun(RuntimeContract):
             finally:
                 for container in runtime.containers():
                     runtime.delete(container.id)
+                runtime.erase()

@@ -61,6 +61,7 @@ class Daemon:
     doors: HostDoors
     network: LinuxNetwork
     pool: Pool
+    runtime: CrunRuntime
     ended: threading.Event
 
     def start(self) -> None:
@@ -161,7 +162,7 @@ def build(config: Config, host: Host) -> Daemon:
         ),
         events=events,
     )
-    return Daemon(config, engine, store, supervisor, doors, network, volumes, threading.Event())
+    return Daemon(config, engine, store, supervisor, doors, network, volumes, runtime, threading.Event())
 
 
 def _pool(config: Config, host: Host) -> Pool:
@@ -228,6 +229,7 @@ def erase(config: Config, host: Host, *, discard_everything: bool = False) -> No
             try:
                 uninstall(daemon.engine, discard_everything=discard_everything, actor="uninstall", report=silent)
                 daemon.network.erase()
+                daemon.runtime.erase()
             finally:
                 daemon.stop()
             daemon.pool.erase()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from wye.drivers.crun.runtime import CrunRuntime
+from wye.drivers.crun.runtime import CrunRuntime, groups_of
 from wye.errors import InvariantError
 from wye.host import Host
 from wye.interfaces import Container, ContainerPlan, ExecPlan
@@ -37,9 +37,16 @@ def containers(rootfs: Path, init_programs: tuple[Path, ...] = ()) -> Iterator[C
         finally:
             for container in place.runtime.containers():
                 place.runtime.delete(container.id)
-        left = place.leftovers()
+            place.runtime.erase()
+        left = [*place.leftovers(), *map(str, _groups(directory / "run"))]
         if left:
             raise InvariantError(f"containers left {left}")
+
+
+def _groups(run: Path) -> list[Path]:
+    """A runtime's own control groups, which it has for all its containers."""
+    below = groups_of(run).lstrip("/")
+    return [*Path("/sys/fs/cgroup").glob(f"*/{below}"), *Path("/sys/fs/cgroup").glob(below)]
 
 
 @dataclass

@@ -240,3 +240,19 @@ def own_rig() -> Iterator[Rig]:
     """For a test that fills a pool."""
     with new_rig(2 << 30) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def start(request: pytest.FixtureRequest, rig: Rig) -> Iterator[SnapshotId]:
+    """What a module's tests begin with: its SETUP, run in its database APP."""
+    site = rig.create()
+    site.run(request.module.APP, request.module.SETUP)
+    yield rig.snapshot(site)
+    site.discard()
+
+
+@pytest.fixture
+def production(rig: Rig, start: SnapshotId) -> Iterator[Site]:
+    site = rig.start(start)
+    yield site
+    site.discard()

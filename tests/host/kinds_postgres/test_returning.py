@@ -5,7 +5,6 @@ as it was, while what others have written since stays."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -79,21 +78,6 @@ SETUP = [
     "create table t.bare (what text, more text)",
     "insert into t.bare values ('a', 'A'), ('a', 'B')",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def start(rig: Any) -> Iterator[Any]:
-    site = rig.create()
-    site.run(APP, SETUP)
-    yield rig.snapshot(site)
-    site.discard()
-
-
-@pytest.fixture
-def production(rig: Any, start: Any) -> Iterator[Any]:
-    site = rig.start(start)
-    yield site
-    site.discard()
 
 
 def state(production: Any) -> dict[str, Any]:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -34,21 +33,6 @@ SETUP = [
     "create view t.labels as select id, label from t.item",
     "create function t.twice(n int) returns int language sql as 'select 2 * n'",
 ]
-
-
-@pytest.fixture(scope="module")
-def start(rig: Any) -> Iterator[Any]:
-    site = rig.create()
-    site.run(APP, SETUP)
-    yield rig.snapshot(site)
-    site.discard()
-
-
-@pytest.fixture
-def production(rig: Any, start: Any) -> Iterator[Any]:
-    site = rig.start(start)
-    yield site
-    site.discard()
 
 
 def merged(rig: Any, production: Any, *statements: str) -> Any:

@@ -5,10 +5,11 @@
     <path>/snapshots/<id>/      a read-only subvolume
     <path>/lent/<id>            a link to the snapshot that an environment has for its bytes until it has its own
 
-Every verb after `open` is one ioctl and the opening of two directories; no state is kept between calls, so threads
-need no lock, and a pool that was detached is noticed by the next call. A new environment is a snapshot of
-the empty one, so that it is either there whole or not at all, as a fork is. Each of these ioctls commits the file
-system, and all who sync anything meanwhile wait; a link costs a sync of one directory, or nothing before a snapshot.
+Every verb after `open` is one ioctl and the opening of two directories; nothing is kept between calls that a look at
+the disk does not confirm, so threads need no lock, and a pool that was detached is noticed by the next call. A new
+environment is a snapshot of the empty one, so that it is either there whole or not at all, as a fork is. Each of these
+ioctls commits the file system, and all who sync anything meanwhile wait; a link costs a sync of one directory, or
+nothing before a snapshot.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Pool:
         self._image = image
         self._image_bytes = image_bytes
         self._deletions = itertools.count(1)
+        self._loans = loan.Lent(host)
 
     # ------------------------------------------------------------ attach, detach
 
@@ -125,11 +127,11 @@ class Pool:
     def snapshot(
         self, environment: EnvironmentId, snapshot: SnapshotId, *, lend_to: Collection[EnvironmentId] = ()
     ) -> None:
-        with self._bytes(environment) as source, ExitStack() as undo:
+        with self._bytes(environment) as source, self._directory(_LOAN) as loans, ExitStack() as undo:
             name = _checked(_SNAPSHOT, snapshot)
             for each in lend_to:
-                self._lend(snapshot, each)
-                undo.callback(self._end_loan, each)
+                self._lend(loans, snapshot, each)
+                undo.callback(loan.end, self._host, loans, each)
             self._copy("pool:snapshot", source, _SNAPSHOT, name)
             undo.pop_all()
 
@@ -141,7 +143,7 @@ class Pool:
 
     def lend(self, snapshot: SnapshotId, environment: EnvironmentId) -> None:
         with self._subvolume(_SNAPSHOT, _checked(_SNAPSHOT, snapshot)), self._directory(_LOAN) as loans:
-            self._lend(snapshot, environment)
+            self._lend(loans, snapshot, environment)
             loan.sync(self._host, loans)
 
     def own(
@@ -167,11 +169,12 @@ class Pool:
 
     def delete_environment(self, environment: EnvironmentId) -> None:
         self._delete("pool:delete-environment", _ENVIRONMENT, _checked(_ENVIRONMENT, environment))
-        self._end_loan(environment)
+        with self._directory(_LOAN) as loans:
+            loan.end(self._host, loans, environment)
 
     def delete_snapshot(self, snapshot: SnapshotId) -> None:
         with self._directory(_LOAN) as loans:
-            if _checked(_SNAPSHOT, snapshot) in loan.snapshots(loans):
+            if _checked(_SNAPSHOT, snapshot) in self._loans.snapshots(loans):
                 raise Conflict(f"the snapshot {snapshot} has been lent and is not deleted")
         self._delete("pool:delete-snapshot", _SNAPSHOT, snapshot)
 
@@ -260,16 +263,11 @@ class Pool:
         finally:
             os.close(descriptor)
 
-    def _lend(self, snapshot: SnapshotId, environment: EnvironmentId) -> None:
+    def _lend(self, loans: int, snapshot: SnapshotId, environment: EnvironmentId) -> None:
         """Not yet durable."""
-        with self._directory(_LOAN) as loans:
-            if (self.path / "environments" / _checked(_ENVIRONMENT, environment)).exists():
-                raise Conflict(f"the environment {environment} is in the pool already")
-            loan.make(self._host, loans, environment, snapshot)
-
-    def _end_loan(self, environment: EnvironmentId) -> None:
-        with self._directory(_LOAN) as loans:
-            loan.end(self._host, loans, environment)
+        if (self.path / "environments" / _checked(_ENVIRONMENT, environment)).exists():
+            raise Conflict(f"the environment {environment} is in the pool already")
+        loan.make(self._host, loans, environment, snapshot)
 
     def _is_lent(self, environment: EnvironmentId) -> bool:
         with self._directory():

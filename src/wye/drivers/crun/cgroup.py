@@ -189,6 +189,12 @@ class Cgroups:
         text = _read(self._memory(path) / name)
         return None if text is None else int(text)
 
+    def erase(self) -> None:
+        """Removes `parent` itself, for those who uninstall. A group that is in use stays."""
+        for hierarchy in self._hierarchies():
+            with contextlib.suppress(OSError):
+                os.rmdir(hierarchy / self._parent.lstrip("/"))
+
     def remove(self, path: str) -> None:
         """Removes an empty group from every hierarchy."""
         self._host.at("delete:cgroup")

@@ -80,9 +80,7 @@ class CrunRuntime:
         self._init_programs = tuple(init_programs)
         self._programs = (crun, conmon)
         self._crun = [crun, "--root", str(self._runtime_root), "--cgroup-manager=cgroupfs"]
-        # Two daemons on one machine keep apart by their directories.
-        apart = hashlib.sha256(os.fsencode(directory.absolute())).hexdigest()[:8]
-        self._cgroups = Cgroups(host, f"/wye/{apart}")
+        self._cgroups = Cgroups(host, groups_of(directory))
         self._filters = Filters(host, directory / "seccomp")
         self._conmon = Conmon(host, conmon, Path(shutil.which(crun) or crun), self._runtime_root)
         self._removal = Removal(host, self._cgroups, self._crun, self._runtime_root)
@@ -278,6 +276,11 @@ class CrunRuntime:
 
     # ------------------------------------------------------------ ending
 
+    def erase(self) -> None:
+        """What is on the machine besides containers, once there are none, for those who uninstall. The next start of a
+        container makes it anew."""
+        self._cgroups.erase()
+
     def signal(self, container_id: str, number: int) -> None:
         state = self._listing.current(container_id)
         if state is not None:
@@ -356,3 +359,8 @@ class CrunRuntime:
         for part in (environment, name):
             bundles.check_name(part)
         return self._logs.read(environment, name, since_at=since_at, tail=tail, follow=follow)
+
+
+def groups_of(directory: Path) -> str:
+    """The control group of all containers of a runtime: two daemons on one machine keep apart by their directories."""
+    return f"/wye/{hashlib.sha256(os.fsencode(directory.absolute())).hexdigest()[:8]}"
