@@ -25,7 +25,19 @@ from wye.testing.installations import Installation, debian_tree, wheel
 
 _USER = "postgres"
 _PATIENCE_S = 60.0
-_SMALL = {"shared_buffers": "16MB", "max_connections": "60", "max_wal_size": "256MB"}
+_SMALL = {
+    "shared_buffers": "16MB",
+    "max_connections": "60",
+    "max_wal_size": "256MB",
+    # Files of 16 MB that nobody fills, and a process that nobody needs, cost as much as a start.
+    "wal_init_zero": "off",
+    "wal_recycle": "off",
+    "max_logical_replication_workers": "0",
+}
+_SINCE = {18: {"io_method": "sync"}}
+"""What versions from this one on need besides: no processes that wait for reads."""
+_PORT, _STATUS = 3, 7
+"""Lines of the pid file, from 0: on which port its server listens, and what it is doing."""
 _ports = count(50000)
 _PROGRAMS = "usr/lib/postgresql/{}/bin"
 SUITES = {15: "bookworm", 17: "trixie", 18: "forky"}
@@ -126,7 +138,9 @@ class PostgresServers:
     def start(self, data: Path, settings: Mapping[str, str] | None = None) -> RunningServer:
         """Returns when the server answers."""
         port = next(_ports)
-        options = [f"--{name}={value}" for name, value in {**_SMALL, **(settings or {})}.items()]
+        version = int((data / "PG_VERSION").read_text())
+        added = {name: value for since, each in _SINCE.items() if version >= since for name, value in each.items()}
+        options = [f"--{name}={value}" for name, value in {**_SMALL, **added, **(settings or {})}.items()]
         given = ["-D", str(data), "-k", str(self.directory), "-p", str(port), "--listen_addresses=", *options]
         argv = self.installation.argv("postgres", *given, user=_USER)
         with (self.directory / f"{port}.log").open("wb") as log:
@@ -134,13 +148,11 @@ class PostgresServers:
         server = RunningServer(process, self.directory, port)
         self._running.append(server)
         deadline = self.host.monotonic() + _PATIENCE_S
-        while True:
-            with contextlib.suppress(Unavailable):
-                server.connect("postgres").close()
-                return server
+        while not _is_ready(data, port):
             if not server.is_alive() or self.host.monotonic() > deadline:
                 raise Unavailable(f"the server at {data} did not start: {(self.directory / f'{port}.log').read_text()}")
             self.host.sleep(0.005)
+        return server
 
     def dump(self, server: RunningServer, database: str, *options: str) -> str:
         """The database as pg_dump prints it, without the lines that differ from run to run."""
@@ -151,6 +163,16 @@ class PostgresServers:
     def stop_all(self) -> None:
         for server in self._running:
             server.stop()
+
+
+def _is_ready(data: Path, port: int) -> bool:
+    """Whether the server says so in its pid file: asking it would cost a process for each time it is not. The file of
+    another server, copied with its data, has another port."""
+    try:
+        lines = (data / "postmaster.pid").read_text().splitlines()
+    except FileNotFoundError:
+        return False
+    return len(lines) > _STATUS and lines[_PORT] == str(port) and lines[_STATUS].strip() == "ready"
 
 
 @contextlib.contextmanager

@@ -146,9 +146,12 @@ _PARTS: Mapping[str, str] = {
 
 
 def _query(version: int) -> str:
+    """Without "offset 0" the server would ask for the name of each of its own functions first, which takes longer than
+    all else, to see whether that is null."""
     parts = {**_PARTS, **{kind: sql for kind, sql in PROPERTIES.items() if SINCE.get(kind, 0) <= version}}
     return " union all ".join(
-        f"select '{kind} ' || q.name, q.definition::text from ({sql}) q(name, definition) where q.name is not null"
+        f"select '{kind} ' || q.name, q.definition::text from ({sql} offset 0) q(name, definition)"
+        " where q.name is not null"
         for kind, sql in parts.items()
     )
 
