@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from wye.api.client import Client, connect
-from wye.drivers.crun.cgroup import Cgroups
-from wye.drivers.crun.runtime import groups_of
 from wye.errors import InvariantError, Unavailable
 from wye.host import Host
 
@@ -145,8 +143,8 @@ class RunningDaemon:
                 self.kill()
 
     def power_off(self) -> None:
-        """What a power failure ends is ended: every process in a container and its conmon, control groups, mounts,
-        namespaces, firewall rules, the pool's loop device, and all that lay in the run directory (a tmpfs, mostly)."""
+        """What a power failure ends is ended: every process in a container and its conmon, mounts, namespaces,
+        firewall rules, the pool's loop device, and all that lay in the run directory (a tmpfs, as a rule)."""
         self.kill()
         for pid in self._processes():
             with contextlib.suppress(ProcessLookupError):
@@ -168,9 +166,6 @@ class RunningDaemon:
         for name in (line.split("@")[0].split()[0] for line in links):
             if name.startswith(f"{self.settings['WYE_INSTANCE']}-"):
                 self._host.run("test:power-off", ["ip", "link", "delete", name], check=False)
-        groups = groups_of(self.run / "containers")
-        with contextlib.suppress(OSError):  # a process may be ending yet
-            Cgroups(self._host, groups).remove(groups)
         route = ["ip", "route", "delete", "unreachable", self.settings["WYE_UPLINKS"]]
         self._host.run("test:power-off", route, check=False)
         self._host.remove_tree("test:power-off", self.run)
