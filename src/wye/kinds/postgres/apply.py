@@ -107,7 +107,7 @@ def apply(
     except (Overtaken, psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
         detail = str(error).strip().splitlines()[0]
         raise Refused([refusal("lock-timeout", _place(changes), f"{detail}; merge again")]) from error
-    except psycopg.OperationalError as error:
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise Unavailable(f"{_place(changes)}: {str(error).strip()}") from error
     except psycopg.Error as error:
         raise Refused([refusal("not-applicable", _place(changes), str(error).strip())]) from error

@@ -51,14 +51,16 @@ class EndpointServer:
     def connect(self, database: str) -> Connection:
         port = self.endpoint.env.get("PGPORT", "5432")
         user = self.endpoint.env.get("POSTGRES_USER") or "postgres"
-        with self.endpoint.socket(f"/var/run/postgresql/.s.PGSQL.{port}") as link:
-            try:
+        try:
+            with self.endpoint.socket(f"/var/run/postgresql/.s.PGSQL.{port}") as link:
                 return PatientConnection.connect(
                     host=str(link.parent), port=int(port), user=user, dbname=database, connect_timeout=10,
                     autocommit=True, application_name="wye", passfile="/nonexistent",
                 )  # fmt: skip
-            except psycopg.OperationalError as error:
-                raise Unavailable(f"postgres does not let wye in: {str(error).strip()}") from error
+        except NotFound as error:
+            raise Unavailable(f"postgres is not there to be asked: {error.message}") from error
+        except psycopg.OperationalError as error:
+            raise Unavailable(f"postgres does not let wye in: {str(error).strip()}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ class PostgresKind(PostgresVolume):
             if data is None or time.monotonic() > ask_at or not is_starting(self._host, server.root / data):
                 try:
                     return EndpointServer(server).connect(MAINTENANCE)
-                except (Unavailable, NotFound) as error:
+                except Unavailable as error:
                     if time.monotonic() > deadline:
                         raise Unavailable(f"postgres does not answer after {timeout_s:g} s: {error.message}") from error
                 ask_at = time.monotonic() + _ASK_EVERY_S
