@@ -9,6 +9,7 @@ from typing import Self
 
 import pytest
 
+from tests.acceptance.conftest import wait_until
 from tests.acceptance.test_merge import COMPOSE, Session, Shop, shop  # noqa: F401 - the fixture
 from wye.errors import WyeError
 
@@ -29,11 +30,16 @@ class Busy:
 
     def __enter__(self) -> Self:
         self._thread.start()
+        self.wait_for_more()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._leave.set()
         self._thread.join()
+
+    def wait_for_more(self) -> None:
+        done = self.done
+        wait_until(lambda: self.done > done, patience_s=60)
 
     def _repeat(self) -> None:
         while not self._leave.is_set():
@@ -52,6 +58,7 @@ def test_what_it_writes_is_merged_once(shop: Shop) -> None:  # noqa: F811
         write = "update items set stock = stock + 1 where id = 1; update items set price = {} where id = 2"
         with Busy(lambda number: session.ask(write.format(number))) as busy:
             for _ in range(MERGES):
+                busy.wait_for_more()
                 shop.merged()
     finally:
         session.close()
