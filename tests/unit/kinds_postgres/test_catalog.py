@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from wye.interfaces import PathChange
-from wye.kinds.postgres.blocks import changed_blocks
+from wye.kinds.postgres.blocks import EVERYTHING, Ranges, changed_blocks
 from wye.kinds.postgres.catalog import changed_catalogs
 
 PATHS = {"pg_class": "base/5/1259", "pg_proc": "base/5/1255"}
 
 
-def changed(*changes: PathChange, fork: dict[str, str] | None = None) -> dict[str, int]:
+def changed(*changes: PathChange, fork: dict[str, str] | None = None) -> dict[str, Ranges]:
     return changed_catalogs(PATHS, fork or PATHS, changed_blocks(changes, ""), PATHS)
 
 
@@ -26,14 +26,15 @@ def test_an_unchanged_file_need_not_be_read() -> None:
     assert changed(modified("base/5/1259_vm"), modified("base/4/1259"), modified("base/5/12590")) == {}
 
 
-def test_a_changed_one_is_read_from_its_first_changed_block_on() -> None:
-    assert changed(modified("base/5/1259", extents=((8192 * 7, 4096), (8192 * 3, 8192)))) == {"pg_class": 3}
+def test_a_changed_one_is_read_where_it_differs() -> None:
+    found = changed(modified("base/5/1259", extents=((8192 * 7, 4096), (8192 * 3, 8192))))
+    assert found == {"pg_class": Ranges(((3, 4), (7, 8)))}
 
 
 @pytest.mark.parametrize("kind", ["modified", "removed"])
-def test_one_that_only_became_shorter_is_read_wholly(kind: Any) -> None:
-    assert changed(PathChange(path="base/5/1255", kind=kind)) == {"pg_proc": 0}
+def test_one_that_only_became_shorter_is_read_behind_its_end(kind: Any) -> None:
+    assert changed(PathChange(path="base/5/1255", kind=kind)) == {"pg_proc": Ranges()}
 
 
 def test_one_that_was_rewritten_is_another_file() -> None:
-    assert changed(fork={**PATHS, "pg_class": "base/5/20000"}) == {"pg_class": 0}
+    assert changed(fork={**PATHS, "pg_class": "base/5/20000"}) == {"pg_class": EVERYTHING}

@@ -21,7 +21,7 @@ from wye.host import Host
 from wye.kinds.postgres.additions import changed_since
 from wye.kinds.postgres.catalog import Schema, difference, digest, merge_schemas, read_schema
 from wye.kinds.postgres.changes import DatabaseChanges, Return
-from wye.kinds.postgres.ddl import EXPAND, Statement
+from wye.kinds.postgres.ddl import EXPAND, Statement, added_values
 from wye.kinds.postgres.locking import DEADLOCK_MS, lock_for_schema
 from wye.kinds.postgres.references import check_deferred, check_references, keep_parents
 from wye.kinds.postgres.refuse import refusal
@@ -220,8 +220,8 @@ class _Merge:
                 raise Refused(
                     [refusal("target-schema-moved", self.place, "the target's schema changed since the rehearsal")]
                 )
-        expected, conflicts = merge_schemas(self.changes.base, ours, self.changes.theirs)
         base, theirs = self.changes.base, self.changes.theirs
+        expected, conflicts = merge_schemas(base, ours, theirs, added_values(self.changes.ddl))
         _refuse([
             refusal(
                 "schema", self.place, f"both changed {n}",

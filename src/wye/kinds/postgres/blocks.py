@@ -51,6 +51,10 @@ class Ranges:
         return bool(self.spans)
 
 
+EVERYTHING = Ranges(((0, 2**32 - 1),))
+"""All the blocks that a relation can have."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChangedBlocks:
     """By relation file ("base/5/16384"): its changed blocks. `configuration`: changed server settings files."""

@@ -16,7 +16,7 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from wye.kinds.postgres.blocks import ChangedBlocks
+from wye.kinds.postgres.blocks import EVERYTHING, ChangedBlocks, Ranges
 from wye.kinds.postgres.properties import ACL, FROM_CLASS, OPTIONS, OURS, PROPERTIES, RARE_CATALOGS, SINCE, free
 from wye.kinds.postgres.session import Connection, fetch
 
@@ -170,28 +170,28 @@ def read_paths(connection: Connection) -> Paths:
     return dict(fetch(connection, sql))
 
 
-def changed_catalogs(base: Paths, fork: Paths, blocks: ChangedBlocks, catalogs: Collection[str]) -> dict[str, int]:
-    """Those of `catalogs` that may differ, each with the block from which on they may. A file that does not differ
-    holds what it held; one that does says only that somebody must look: also hints and statistics are written to it."""
+def changed_catalogs(base: Paths, fork: Paths, blocks: ChangedBlocks, catalogs: Collection[str]) -> dict[str, Ranges]:
+    """Those of `catalogs` that may differ, each with the blocks that may; none if only a tail was cut off. A file that
+    does not differ holds what it held; one that does says only that somebody must look: also hints and statistics are
+    written to it."""
     found = {}
     for name in catalogs:
         if base.get(name) != fork.get(name):
-            found[name] = 0
+            found[name] = EVERYTHING
         elif blocks.touched(fork.get(name)):
-            ranges = blocks.of(fork[name])
-            # A tail that was cut off is in no range, and lies behind every block that is left.
-            found[name] = ranges.spans[0][0] if ranges else 0
+            found[name] = blocks.of(fork[name])
     return found
 
 
-def read_versions(connection: Connection, catalogs: Mapping[str, int]) -> list[tuple[Any, ...]]:
-    """Which versions of which rows there are in `catalogs`, from a block on. Where base and fork agree, no DDL is in
-    effect in the fork, and reading the two schemas can be spared: a fork starts with its base's catalog, row by row
-    and address by address."""
+def read_versions(connection: Connection, catalogs: Mapping[str, Ranges]) -> list[tuple[Any, ...]]:
+    """Which versions of which rows there are in `catalogs`, from the first block that may differ on. Where base and
+    fork agree, no DDL is in effect in the fork, and reading the two schemas can be spared: a fork starts with its
+    base's catalog, row by row and address by address."""
     parts = [
         f"select '{name}', count(*), sum(hashtextextended(xmin::text || ctid::text, 0))::text from {name}"
-        f" where ctid >= '({block},0)'"
-        for name, block in catalogs.items()
+        # A tail that was cut off lies behind every block that is left.
+        f" where ctid >= '({blocks.spans[0][0] if blocks else 0},0)'"
+        for name, blocks in catalogs.items()
     ]
     return fetch(connection, " union all ".join(parts)) if parts else []
 
@@ -206,15 +206,16 @@ def digest(schema: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(sorted(schema.items())).encode()).hexdigest()
 
 
-def merge_schemas(base: Schema, ours: Schema, theirs: Schema) -> tuple[Schema, list[str]]:
-    """What the target's schema must be after the merge, and the objects that both sides changed differently."""
+def merge_schemas(base: Schema, ours: Schema, theirs: Schema, values: Collection[str] = ()) -> tuple[Schema, list[str]]:
+    """What the target's schema must be after the merge, and the objects that both sides changed differently. `values`:
+    of enumerated types, those that the merge adds, quoted; the target may have them ahead of the rest."""
     expected: Schema = {}
     conflicts = []
     for name in sorted(base.keys() | ours.keys() | theirs.keys()):
         was, mine, other = base.get(name), ours.get(name), theirs.get(name)
         if other in (was, mine):
             merged = mine
-        elif was == mine:
+        elif was == mine or was == _without(mine, values):
             merged = other
         else:
             conflicts.append(name)
@@ -222,6 +223,18 @@ def merge_schemas(base: Schema, ours: Schema, theirs: Schema) -> tuple[Schema, l
         if merged is not None:
             expected[name] = merged
     return expected, conflicts
+
+
+def _without(definition: str | None, values: Collection[str]) -> str | None:
+    """A type as it was before it got these values."""
+    if definition is None or not definition.startswith("e "):
+        return definition
+    for value in values:
+        for text in (f",{value}", f"{value},"):
+            if text in definition:
+                definition = definition.replace(text, "", 1)
+                break
+    return definition
 
 
 def difference(a: Mapping[str, str], b: Mapping[str, str]) -> list[str]:

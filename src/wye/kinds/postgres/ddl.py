@@ -18,7 +18,7 @@ import postgast
 
 from wye.kinds.postgres.parsing import Unparsable, parse
 from wye.kinds.postgres.refuse import refusal
-from wye.kinds.postgres.session import LOG_SCHEMA, Connection, fetch, value
+from wye.kinds.postgres.session import LOG_SCHEMA, Connection, fetch, literal, value
 from wye.merge.conflict import Conflict
 
 EXPAND, BEFORE, AFTER = "expand", "before", "after"
@@ -204,6 +204,12 @@ def _staged(kind: str, node: Any, text: str) -> Iterable[tuple[str, str]]:
             yield (text if len(commands) == 1 else _deparse(kind, one)), AFTER if name in _LATE else BEFORE
     else:
         yield text, BEFORE
+
+
+def added_values(statements: Iterable[Statement]) -> frozenset[str]:
+    """The values, quoted, that `statements` commit ahead of the rest."""
+    nodes = (raw.stmt.alter_enum_stmt for each in statements if each.stage == EXPAND for raw in parse(each.sql).stmts)
+    return frozenset(literal(node.new_val) for node in nodes)
 
 
 def _is_temporary(kind: str, node: Any) -> bool:

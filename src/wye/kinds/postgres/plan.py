@@ -181,7 +181,7 @@ def _nobody(_: str) -> bool:
 def _read_database(side: _Side, watched: Callable[[str], bool]) -> tuple[DatabaseChanges, list[Conflict]]:
     catalogs = changed_catalogs(*side.both(read_paths), side.blocks, (*CATALOGS, *UNSEEN_CATALOGS))
     refused = database_changes(side.database, side.base, side.fork, catalogs)
-    base, theirs, statements, opaque = _read_schemas(side, catalogs)
+    base, theirs, statements, opaque, differing = _read_schemas(side, catalogs)
     refused += opaque
     expand(side.host, side.base, statements)
     with side.base.transaction(force_rollback=True):
@@ -191,7 +191,7 @@ def _read_database(side: _Side, watched: Callable[[str], bool]) -> tuple[Databas
         reached = old
         known = {name for (name,) in fetch(side.base, _SEQUENCES)} if base != theirs else None
         if base != theirs and not opaque:
-            ddl_first, failures = _give_schema(side, statements, theirs)
+            ddl_first, failures = _give_schema(side, statements, theirs, differing)
             refused += failures
             reached = read_tables(side.base)
         if refused:
@@ -212,39 +212,69 @@ def _read_database(side: _Side, watched: Callable[[str], bool]) -> tuple[Databas
         ), []
 
 
-def _read_schemas(side: _Side, catalogs: Mapping[str, int]) -> tuple[Schema, Schema, list[Statement], list[Conflict]]:
-    """Base's schema, the fork's, the statements between them, refusals. All empty if no DDL is in effect. `catalogs`
-    as `changed_catalogs` has them."""
+def _read_schemas(
+    side: _Side, catalogs: Mapping[str, Ranges]
+) -> tuple[Schema, Schema, list[Statement], list[Conflict], dict[str, Ranges]]:
+    """Base's schema, the fork's, the statements between them, refusals, and which catalogs do differ. Empty if no
+    DDL is in effect. `catalogs` as `changed_catalogs` has them."""
     logged = {name: block for name, block in catalogs.items() if name in CATALOGS}
     before, after = side.both(lambda connection: read_versions(connection, logged))
     if side.descends and before == after:
-        return {}, {}, [], []
+        return {}, {}, [], [], {}
+    names = {name for name, *_ in set(before) ^ set(after)}
+    differing = {name: blocks for name, blocks in logged.items() if name in names or not side.descends}
     base, theirs = side.both(read_schema)
     # A base of later than the fork's making has the beginning of the same log.
     statements, refused = read_statements(side.fork, side.database, since=last_statement(side.base))
     if base == theirs and not refused:
-        ran = [statement.sql for statement in statements]
-        differing = {name for name, *_ in set(before) ^ set(after)}
-        looked_at = {n: block for n, block in logged.items() if n in differing or not side.descends}
-        refused += unshown(side.place, side.base, side.fork, looked_at, ran)
-    return base, theirs, statements, refused
+        refused += _unshown(side, differing, statements)
+    return base, theirs, statements, refused, differing
 
 
-def _give_schema(side: _Side, statements: list[Statement], theirs: Schema) -> tuple[bool, list[Conflict]]:
-    """Gives the base the fork's schema. Whether all DDL can run ahead of the rows is found by trying."""
+def _give_schema(
+    side: _Side, statements: list[Statement], theirs: Schema, differing: Mapping[str, Ranges]
+) -> tuple[bool, list[Conflict]]:
+    """Gives the base the fork's schema. Whether all DDL can run ahead of the rows is found by trying; where it cannot,
+    it can without rows, and that tells whether it is all there was. `differing`: catalogs."""
     try:
         with side.base.transaction():
             replay(side.host, side.base, split(statements, ddl_first=True)[0])
+        return True, _unexplained(side, statements, theirs, differing)
     except psycopg.Error:
-        try:
-            replay(side.host, side.base, split(statements, ddl_first=False)[0])
-        except psycopg.Error as error:
-            return False, [refusal("ddl-not-replayable", side.place, str(error).strip())]
-        return False, []
+        pass
+    try:
+        with side.base.transaction(force_rollback=True):
+            _empty(side.base)
+            replay(side.host, side.base, split(statements, ddl_first=True)[0])
+            found = _unexplained(side, statements, theirs, differing)
+        replay(side.host, side.base, split(statements, ddl_first=False)[0])
+    except psycopg.Error as error:
+        return False, [refusal("ddl-not-replayable", side.place, str(error).strip())]
+    return False, found
+
+
+def _empty(connection: Connection) -> None:
+    filled = [table.name for table in read_tables(connection).values() if table.blocks]
+    if filled:
+        connection.execute("set local session_replication_role = replica")
+        connection.execute(f"truncate {', '.join(filled)} cascade")
+        connection.execute("set local session_replication_role = origin")
+
+
+def _unexplained(
+    side: _Side, statements: list[Statement], theirs: Schema, differing: Mapping[str, Ranges]
+) -> list[Conflict]:
+    """What the fork has and the base has not, once it has run the fork's DDL."""
     lost = difference(read_schema(side.base), theirs)
-    return True, [
-        refusal("schema-log-incomplete", side.place, f"not explained by the DDL log: {n}", key=(n,)) for n in lost
-    ]
+    if lost:
+        detail = "not explained by the DDL log: {}"
+        return [refusal("schema-log-incomplete", side.place, detail.format(n), key=(n,)) for n in lost]
+    return _unshown(side, differing, statements)
+
+
+def _unshown(side: _Side, differing: Mapping[str, Ranges], statements: list[Statement]) -> list[Conflict]:
+    ran = [statement.sql for statement in statements]
+    return unshown(side.executor, side.place, side.base, side.fork, differing, ran)
 
 
 def _contents(

@@ -1,17 +1,24 @@
 """The net below a schema's dictionary: what DDL changed and the dictionary does not show is refused by name.
 
-It is asked only where catalogs differ and the dictionaries do not. Mostly nothing came of the DDL then: a table was
-made and dropped, a right was given that was there. Where something did, the rows of the catalogs tell: whichever
-columns the server's version has. They are told apart by what they describe, since an object that was dropped and made
-again has another oid; and what a server counts for itself, or numbers by the order of things, says nothing.
+It is asked where catalogs differ and the dictionaries do not: because nothing came of the DDL (a table was made and
+dropped, a right was given that was there), or because the base has had it too by now. Where something is left, the rows
+of the catalogs tell: whichever columns the server's version has. They are told apart by what they describe, and so is
+what they refer to, since an object that was made again, or made here and there, has another oid; and what a server
+counts for itself, or numbers by the order of things, says nothing.
+
+Only rows that may differ are read: those of blocks that differ between the files, and what the base's own transaction
+wrote. So it costs as much as the DDL is large, and not the schema.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Any
 
+from wye.kinds.postgres.blocks import EVERYTHING, Ranges
 from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.session import LOG_SCHEMA, Connection, array, fetch
 from wye.merge.conflict import Conflict
@@ -21,7 +28,7 @@ _OF = {
     "pg_attribute": ("pg_class", "attrelid", " || '.' || quote_ident(t.attname)", "not t.attisdropped"),
     "pg_index": ("pg_class", "indexrelid", "", "true"),
     "pg_sequence": ("pg_class", "seqrelid", "", "true"),
-    "pg_inherits": ("pg_class", "inhrelid", "", "true"),
+    "pg_inherits": ("pg_class", "inhrelid", " || ' of ' || t.inhparent::regclass", "true"),
     "pg_partitioned_table": ("pg_class", "partrelid", "", "true"),
     "pg_foreign_table": ("pg_class", "ftrelid", "", "true"),
     "pg_aggregate": ("pg_proc", "aggfnoid", "", "true"),
@@ -45,30 +52,51 @@ _SKIPPED_TYPES = ("pg_node_tree", "aclitem[]", "int2vector", "smallint[]")
 """Expressions, rights, numbers of columns: the dictionary prints them all."""
 _OIDS = ("oid", "oid[]", "oidvector", "regproc")
 _COLUMNS = f"""
-select attrelid::regclass::text,
-    array_agg(attname::text) filter (where format_type(atttypid, -1) = any ({array(_SKIPPED_TYPES)})),
-    array_agg(attname::text) filter (where format_type(atttypid, -1) = any ({array(_OIDS)}))
+select attrelid::regclass::text, array_agg(attname::text),
+    array_agg(attname::text) filter (where format_type(atttypid, -1) = any ({array(_SKIPPED_TYPES)})
+        or format_type(atttypid, -1) = any ({array(_OIDS)}))
 from pg_attribute where attrelid::regclass::text = any ({{catalogs}}) and attnum > 0 and not attisdropped group by 1"""
+_REFERENCES = """
+select fktable::text, fkcols[1], pktable::text, is_array from pg_get_catalog_foreign_keys()
+where fktable::text = any ({catalogs}) and cardinality(fkcols) = 1 and fkcols[1] <> all ({counted})"""
+_FILLED = frozenset({"relispopulated"})
+"""Of a materialized view: one that is made is filled later than its definition."""
+_SIZES = """select name, pg_relation_size(name::regclass) / current_setting('block_size')::int
+from unnest({catalogs}) u(name)"""
+_LAST = EVERYTHING.spans[0][1]
+_WRITTEN_HERE = "age(xmin) <= 0"
+"""By this transaction, if it has written anything."""
 
-_Rows = dict[tuple[str, str], tuple[int, Mapping[str, Any], Mapping[str, Any]]]
-"""By catalog and name: the object's oid, and the columns of its row: those that hold no oids, and those that do."""
+_Row = tuple[int, Mapping[str, Any], Mapping[str, Any]]
+"""The object's oid, the row's columns, and the names of what it refers to by oid."""
+_Rows = dict[tuple[str, str], _Row]
+"""By catalog and name."""
 
 
 def unshown(
-    place: str, base: Connection, fork: Connection, catalogs: Mapping[str, int], statements: Sequence[str]
+    executor: Executor,
+    place: str,
+    base: Connection,
+    fork: Connection,
+    catalogs: Mapping[str, Ranges],
+    statements: Sequence[str],
 ) -> list[Conflict]:
-    """Refusals for what differs in `catalogs` (each from a block on) although the dictionaries agree. `statements`:
-    what the fork's log holds."""
-    if catalogs.keys() <= _NO_OBJECTS:
+    """Refusals for what differs in `catalogs`, each with the blocks that do, although the dictionaries agree.
+    `statements`: what the fork's log holds."""
+    looked_at = {name: blocks for name, blocks in catalogs.items() if name not in _NO_OBJECTS}
+    if not looked_at:
         return []
-    sql = _contents(catalogs)
-    # By content, not by place and version: where a catalog was rewritten, these are another row's.
-    before, after = ({(name, content): at for name, content, at in fetch(side, sql)} for side in (base, fork))
-    gone = [(key[0], before[key]) for key in before.keys() - after.keys()]
-    come = [(key[0], after[key]) for key in after.keys() - before.keys()]
-    touched = sorted({name for name, _ in (*gone, *come)})
-    columns = {name: (skipped or [], oids or []) for name, skipped, oids in _columns(fork, touched)}
-    was, now = _read(base, gone, columns), _read(fork, come, columns)
+    sizes = {name: int(blocks) for name, blocks in fetch(fork, _SIZES.format(catalogs=array(looked_at)))}
+    asked = (_contents({n: blocks.with_tail(sizes[n], _LAST) for n, blocks in looked_at.items()}), _contents(looked_at))
+    held, now = executor.map(fetch, (base, fork), asked)
+    # What the base wrote just now has oids of its own, under which the fork may have something else.
+    written = [(name, at) for name, _, at, is_written in held if is_written]
+    was, come = _but_for_equals([row for row in held if not row[-1]], now)
+    readers = _readers(fork, sorted({name for name, _ in (*was, *written, *come)}))
+    of_base, of_fork = executor.map(
+        lambda side, rows: _read(side, readers, rows), (base, fork), ([*was, *written], come)
+    )  # fmt: skip
+    _complete(fork, readers, of_base, of_fork)
     ran = "; ".join(statements[:_SHOWN_STATEMENTS])
     return [
         refusal(
@@ -79,48 +107,113 @@ def unshown(
             key=(name,),
             theirs=list(statements),
         )
-        for catalog, name, what in _differences(was, now)
+        for catalog, name, what in _differences(of_base, of_fork)
     ]
 
 
-def _contents(catalogs: Mapping[str, int]) -> str:
+def _contents(catalogs: Mapping[str, Ranges]) -> str:
+    """The rows in some blocks, and those written here: catalog, hash of the row, place, whether written here. By
+    content, not by version: a row may be the same elsewhere, and another one in its place."""
     return " union all ".join(
-        f"select '{name}', hashtextextended(t::text, 0), ctid::text from {name} t where ctid >= '({block},0)'"
-        for name, block in catalogs.items()
-        if name not in _NO_OBJECTS
+        f"select '{name}', hashtextextended(t::text, 0), ctid::text, {_WRITTEN_HERE} from {name} t where"
+        f" {' or '.join((*_spans(blocks), _WRITTEN_HERE))}"
+        for name, blocks in catalogs.items()
     )
 
 
-def _columns(connection: Connection, catalogs: Collection[str]) -> list[tuple[Any, ...]]:
-    return fetch(connection, _COLUMNS.format(catalogs=array(catalogs)))
+def _spans(blocks: Ranges) -> list[str]:
+    return [f"ctid >= '({first},0)' and ctid < '({end},0)'" for first, end in blocks.spans]
 
 
-def _read(
-    connection: Connection,
-    rows: Collection[tuple[str, str]],
-    columns: Mapping[str, tuple[list[str], list[str]]],
-) -> _Rows:
-    """These rows, but for what belongs to nobody: temporary objects, TOAST, and wye's own log."""
-    queries = [_rows(name, [at for catalog, at in rows if catalog == name], *columns[name]) for name in columns]
+def _but_for_equals(
+    before: Collection[tuple[Any, ...]], after: Collection[tuple[Any, ...]]
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Catalog and place of the rows that only one of them has."""
+    was, now = ({(name, content): at for name, content, at, _ in rows} for rows in (before, after))
+    gone, come = was.keys() - now.keys(), now.keys() - was.keys()
+    return [(key[0], was[key]) for key in gone], [(key[0], now[key]) for key in come]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """A query of a catalog's rows, and the column with the oid of the object that each describes."""
+
+    sql: str
+    oid: str
+
+    def at(self, places: Collection[str]) -> str:
+        return f"{self.sql} and t.ctid = any ({array(places, 'tid')})"
+
+    def of(self, oids: Collection[int]) -> str:
+        return f"{self.sql} and {self.oid} = any ({array(map(str, oids), 'oid')})"
+
+
+def _readers(connection: Connection, catalogs: Collection[str]) -> dict[str, _Reader]:
+    """By catalog."""
+    if not catalogs:
+        return {}
+    named = array(catalogs)
+    references: dict[str, list[tuple[str, str, bool]]] = {}
+    for catalog, column, to, is_list in fetch(
+        connection, _REFERENCES.format(catalogs=named, counted=array(_COUNTED))
+    ):  # fmt: skip
+        references.setdefault(catalog, []).append((column, to, is_list))
     return {
-        (catalog, name): (oid, plain, oids)
-        for catalog, name, oid, plain, oids in (fetch(connection, " union all ".join(queries)) if queries else ())
-        if name is not None and not _NOBODYS.search(name)
+        catalog: _reader(catalog, columns, skipped or [], references.get(catalog, []))
+        for catalog, columns, skipped in fetch(connection, _COLUMNS.format(catalogs=named))
     }
 
 
-def _rows(catalog: str, at: Sequence[str], skipped: list[str], oids: list[str]) -> str:
+def _reader(catalog: str, columns: list[str], skipped: list[str], references: list[tuple[str, str, bool]]) -> _Reader:
     of, column, more, where = _OF.get(catalog, (catalog, "oid", "", "true"))
     name, oid = f"(pg_identify_object('{of}'::regclass, t.{column}, 0)).identity{more}", f"t.{column}"
     if catalog in _ABOUT:
         name = f"(pg_identify_object(t.classoid, t.objoid, t.objsubid)).identity{_ABOUT[catalog]}"
         oid = "t.objoid"
-    row = "to_jsonb(t)"
-    return f"""
-        select '{catalog}', {name}, {oid}::int8, {row} - {array([*skipped, *oids, *_COUNTED])},
-            (select coalesce(jsonb_object_agg(key, value), '{{}}') from jsonb_each({row} - {array(_COUNTED)})
-                where key = any ({array(oids)}))
-        from {catalog} t where t.ctid = any ({array(at, "tid")}) and {where}"""
+    kept = [each for each in columns if each not in (*skipped, *_COUNTED)]
+    plain = ", ".join(f"'{each}', t.{each}" for each in kept)
+    named = ", ".join(f"'{each}', {_name(each, to, is_list)}" for each, to, is_list in references)
+    return _Reader(
+        f"""select '{catalog}', {name}, {oid}::int8, jsonb_build_object({plain}), jsonb_build_object({named})
+        from {catalog} t where {where}""",
+        oid,
+    )
+
+
+def _name(column: str, catalog: str, is_list: bool) -> str:
+    """What a column refers to. An oid of nothing, which should not be there, is told by its number."""
+    identity = "coalesce((pg_identify_object('{0}'::regclass, {1}, 0)).identity, {1}::text)"
+    if not is_list:
+        return identity.format(catalog, f"t.{column}")
+    return (
+        f"(select jsonb_agg({identity.format(catalog, 'u.o')} order by u.n)"
+        f" from unnest(t.{column}::oid[]) with ordinality u(o, n))"
+    )
+
+
+def _read(connection: Connection, readers: Mapping[str, _Reader], rows: Collection[tuple[str, str]]) -> _Rows:
+    """These rows, by catalog and place."""
+    return _run(connection, [
+        reader.at([at for catalog, at in rows if catalog == name]) for name, reader in readers.items()
+    ])  # fmt: skip
+
+
+def _complete(fork: Connection, readers: Mapping[str, _Reader], base: _Rows, now: _Rows) -> None:
+    """What the base wrote and the fork did not stands in none of the fork's blocks: it is found by its oid."""
+    missing = {key: base[key][0] for key in base.keys() - now.keys()}
+    found = _run(fork, [
+        reader.of([oid for (catalog, _), oid in missing.items() if catalog == name]) for name, reader in readers.items()
+    ]) if missing else {}  # fmt: skip
+    now.update({key: row for key, row in found.items() if key in missing})
+
+
+def _run(connection: Connection, queries: Sequence[str]) -> _Rows:
+    """Rows, but for what belongs to nobody: temporary objects, TOAST, and wye's own log."""
+    return {
+        (catalog, name): (oid, plain, named)
+        for catalog, name, oid, plain, named in (fetch(connection, " union all ".join(queries)) if queries else ())
+        if name is not None and not _NOBODYS.search(name)
+    }
 
 
 def _differences(was: _Rows, now: _Rows) -> Iterator[tuple[str, str, str]]:
@@ -128,9 +221,13 @@ def _differences(was: _Rows, now: _Rows) -> Iterator[tuple[str, str, str]]:
         if key not in was or key not in now:
             yield (*key, "new" if key in now else "gone")
             continue
-        (oid, plain, oids), (oid_now, plain_now, oids_now) = was[key], now[key]
-        changed = [name for name in plain if plain[name] != plain_now.get(name)]
-        if oid == oid_now:  # else it was made again, and what it refers to perhaps too
-            changed += [name for name in oids if oids[name] != oids_now.get(name)]
+        (oid, *before), (oid_now, *after) = was[key], now[key]
+        made_again = _FILLED if oid != oid_now else frozenset()
+        changed = {
+            name
+            for one, other in zip(before, after, strict=True)
+            for name in one.keys() | other.keys()
+            if one.get(name) != other.get(name) and name not in made_again
+        }
         if changed:
             yield (*key, ", ".join(sorted(changed)))
