@@ -37,9 +37,11 @@ DATA = "volumes/db/data"
 OWN, *OTHERS = versions()
 FOR_ALL = (
     "test_alone", "test_cases", "test_oracle", "test_prepare", "test_returning", "test_shown", "test_skipping",
-    "test_undo",
+    "test_setting_back", "test_undo", "test_mixed",
 )  # fmt: skip
-FOR_NEWEST = ("test_cases", "test_oracle", "test_postgis", "test_prepare", "test_returning", "test_shown")
+FOR_NEWEST = (
+    "test_cases", "test_oracle", "test_postgis", "test_prepare", "test_returning", "test_setting_back", "test_shown",
+)  # fmt: skip
 """Modules that run on all versions in the long run, and on the oldest and the newest always."""
 WITH_POSTGIS = [version for version in OTHERS if version in SUITES and version > 15]
 UNAVAILABLE: dict[int, str] = {}

@@ -31,7 +31,7 @@ from wye.kinds.postgres.sequences import move_ahead
 from wye.kinds.postgres.session import Connection, begin_session, fetch, value
 from wye.kinds.postgres.stage import Staged, find_targets, stage
 from wye.kinds.postgres.tables import Relation, read_tables
-from wye.kinds.postgres.undo import Altered, undo_of
+from wye.kinds.postgres.undo import Altered, Earlier, undo_of
 from wye.kinds.postgres.violations import Violation, amend, copy_all, explain
 from wye.kinds.postgres.watch import strictest, watch
 from wye.kinds.postgres.write import Overtaken, renumber, verify, write, write_less_log
@@ -183,7 +183,7 @@ class _Merge:
         if expected is not None:
             lock_for_schema(self.connection, self.changes.base, self.changes.theirs)
         columns = self._columns() if self.changes.ddl else {}
-        old = read_tables(self.connection) if expected is not None else {}
+        earlier = Earlier.read(self.connection, ddl) if expected is not None else None
         self.lap("schema")
         if self._refuse_lost(expected is not None):
             ddl, expected = [], None
@@ -203,7 +203,7 @@ class _Merge:
         self.applied.others += len(ddl) + len(self.changes.views)
         self._verify_schema(expected)
         if not self.options.dry_run:
-            self._keep_undo(tables, ddl, old, expected)
+            self._keep_undo(tables, ddl, earlier, expected)
         self.lap("verify")
         self.applied.others += move_ahead(self.connection, self.changes.sequences)
         self._check()
@@ -360,11 +360,11 @@ class _Merge:
         ])  # fmt: skip
 
     def _keep_undo(
-        self, tables: list[Staged], ddl: Sequence[Statement], old: dict[int, Relation], expected: Schema | None
+        self, tables: list[Staged], ddl: Sequence[Statement], earlier: Earlier | None, expected: Schema | None
     ) -> None:
         altered = None
-        if expected is not None:
-            altered = Altered(self._before, expected, old, read_tables(self.connection))
+        if expected is not None and earlier is not None:
+            altered = Altered(self._before, expected, earlier, read_tables(self.connection))
         self.applied.undo = undo_of(self.connection, self.changes, tables, ddl, altered)
 
     def _check(self) -> None:

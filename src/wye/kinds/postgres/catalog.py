@@ -17,7 +17,18 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from wye.kinds.postgres.blocks import EVERYTHING, ChangedBlocks, Ranges
-from wye.kinds.postgres.properties import ACL, FROM_CLASS, OPTIONS, OURS, PROPERTIES, RARE_CATALOGS, SINCE, free
+from wye.kinds.postgres.properties import (
+    ACL,
+    FROM_CLASS,
+    OPTIONS,
+    OURS,
+    PROPERTIES,
+    RARE_CATALOGS,
+    RELATION_SORT,
+    SINCE,
+    free,
+    rights,
+)
 from wye.kinds.postgres.session import Connection, fetch
 
 Schema = dict[str, str]
@@ -29,14 +40,14 @@ _CLASS = f"{OURS} and {free('pg_class', 'c.oid')}"
 
 _PARTS: Mapping[str, str] = {
     "schema": f"""
-        select n.nspname, concat_ws(' ', n.nspowner::regrole, {ACL.format("nspacl")})
+        select n.nspname, concat_ws(' ', n.nspowner::regrole, {rights("n.nspacl", "'n'", "n.nspowner")})
         from pg_namespace n where {OURS} and {free("pg_namespace", "n.oid")}""",
     "table": f"""
         select c.oid::regclass::text, concat_ws(' ', c.relkind, c.relpersistence, c.relrowsecurity,
             c.relforcerowsecurity, c.relreplident, pg_get_partkeydef(c.oid), pg_get_expr(c.relpartbound, c.oid),
             (select string_agg(inhparent::regclass::text, ',' order by inhseqno) from pg_inherits
                 where inhrelid = c.oid),
-            array_to_string(c.reloptions, ','), c.relowner::regrole, {ACL.format("c.relacl")},
+            array_to_string(c.reloptions, ','), c.relowner::regrole, {rights("c.relacl", RELATION_SORT, "c.relowner")},
             obj_description(c.oid, 'pg_class'), nullif(c.reloftype, 0)::regtype)
         from {FROM_CLASS} where c.relkind in ('r', 'p', 'f', 'v', 'm', 'S', 'c') and {_CLASS}""",
     "column": f"""
@@ -69,7 +80,7 @@ _PARTS: Mapping[str, str] = {
             case when p.prokind = 'a' then (select concat_ws(' ', aggtransfn, aggfinalfn, aggtranstype::regtype,
                 agginitval, aggsortop::regoperator) from pg_aggregate where aggfnoid = p.oid)
             else pg_get_functiondef(p.oid) end,
-            p.proowner::regrole, {ACL.format("p.proacl")}, obj_description(p.oid, 'pg_proc'))
+            p.proowner::regrole, {rights("p.proacl", "'f'", "p.proowner")}, obj_description(p.oid, 'pg_proc'))
         from pg_proc p join pg_namespace n on n.oid = p.pronamespace where {OURS} and {free("pg_proc", "p.oid")}""",
     "trigger": f"""
         select c.oid::regclass::text || '.' || quote_ident(g.tgname),
@@ -84,7 +95,8 @@ _PARTS: Mapping[str, str] = {
                 and d.refclassid = 'pg_class'::regclass))
         from {FROM_CLASS} join pg_sequence s on s.seqrelid = c.oid where {_CLASS}""",
     "type": f"""
-        select t.oid::regtype::text, concat_ws(' ', t.typtype, t.typowner::regrole, {ACL.format("t.typacl")},
+        select t.oid::regtype::text, concat_ws(' ', t.typtype, t.typowner::regrole,
+            {rights("t.typacl", "'T'", "t.typowner")},
             (select string_agg(quote_literal(enumlabel), ',' order by enumsortorder) from pg_enum
                 where enumtypid = t.oid),
             case when t.typtype = 'd' then concat_ws(' ', format_type(t.typbasetype, t.typtypmod), t.typnotnull,

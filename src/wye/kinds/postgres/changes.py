@@ -102,8 +102,9 @@ class Definition:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fill:
     """Old values of a column that comes back (`key` is the schema's) or gets its old type back. `rows`: cells of the
-    table's key `by`, which the server's `operators` compare, and the value. `since`: the type that it has until then;
-    empty if there is no such column."""
+    table's key `by`, which the server's `operators` compare, and the value; without operators `by` is all that tells
+    rows apart, as text, and `rows` are all rows. `since`: the type that it has until then; empty if there is no such
+    column."""
 
     key: str
     table: str

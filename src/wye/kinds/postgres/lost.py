@@ -1,9 +1,9 @@
 """What a merge destroyed, read where it still is: a server on the bytes before the merge.
 
 Definitions are the server's own (`definitions`). Rows of a table that was dropped come as rows to insert. Of a column
-that was dropped come the values by the table's key; of one that got another type only those that a cast to that type
-and back does not give again. So an integer that became a bigint costs nothing here. That the bytes are what was
-dropped the merge has made sure of: nobody had changed it.
+that was dropped come the values by the table's key, or, where there is none, by all that is left of the row; of one
+that got another type only those that a cast to that type and back does not give again. So an integer that became a
+bigint costs nothing here. That the bytes are what was dropped the merge has made sure of: nobody had changed it.
 """
 
 from __future__ import annotations
@@ -104,9 +104,9 @@ class _Column:
         self._is_identity = bool(identity)
         if inherited or has_heirs or (since and generated):
             raise _Inexact(f"{key}: it is {'generated' if generated else 'inherited'}")
-        lost = {name_of(each)[-1] for each in gone if name_of(each)[:-1] == name_of(key)[:-1]}
+        self._lost = [name_of(each)[-1] for each in sorted(gone) if name_of(each)[:-1] == name_of(key)[:-1]]
         self._by: Index | None = next(
-            (each for each in table.indexes if each.is_key and lost.isdisjoint(each.columns)), None
+            (each for each in table.indexes if each.is_key and not set(each.columns) & set(self._lost)), None
         )
 
     def before(self) -> list[Definition]:
@@ -125,6 +125,8 @@ class _Column:
     def fills(self) -> list[Fill]:
         if self._is_computed:
             return []
+        if self._by is None and not self._since and not self._is_identity:
+            return self._by_whole_rows()
         rows = self._values()
         if rows and self._by is None:
             raise _Inexact(f"{self._key}: its table has no key that tells whose the values were")
@@ -136,6 +138,16 @@ class _Column:
                 by=self._by.columns if self._by else (), operators=self._by.operators if self._by else (), rows=rows,
             )
         ]  # fmt: skip
+
+    def _by_whole_rows(self) -> list[Fill]:
+        """Rows that are equal in all else may change places. Of several columns each tells rows apart for the next."""
+        later = self._lost[self._lost.index(self._name) :]
+        by = tuple(each for each in self._table.stored if each not in later)
+        if not by:
+            raise _Inexact(f"{self._key}: nothing is left of its table that tells whose the values were")
+        columns = names([*by, self._name], "t.")
+        rows = tuple(read_rows(self._connection, f"select {columns} from {self._table.source} t"))
+        return [Fill(key=self._key, table=self._table.name, column=self._name, type=self._type, by=by, rows=rows)]
 
     def _values(self) -> tuple[Row, ...]:
         cell = f"t.{quote(self._name)}"

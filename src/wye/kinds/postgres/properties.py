@@ -15,7 +15,20 @@ from collections.abc import Mapping
 from wye.kinds.postgres.session import LOG_SCHEMA
 
 OURS = f"n.nspname not in ('pg_catalog', 'information_schema', '{LOG_SCHEMA}') and n.nspname !~ '^pg_(toast|temp)'"
-ACL = "coalesce((select string_agg(x::text, ',' order by x::text) from unnest({0}) x), '')"
+_LISTED = "(select string_agg(x::text, ',' order by x::text) from unnest({0}) x)"
+ACL = f"coalesce({_LISTED}, '')"
+
+
+def rights(acl: str, sort: str, owner: str) -> str:
+    """Who may what, in order; empty if it is as if nobody had said anything. `sort`: as `acldefault` has it."""
+    given, default = _LISTED.format(acl), _LISTED.format(f"acldefault({sort}, {owner})")
+    return (
+        f"(case when {acl} is null or {given} is not distinct from {default} then ''"
+        f" else coalesce({given}, 'nobody') end)"
+    )
+
+
+RELATION_SORT = """(case c.relkind when 'S' then 's' else 'r' end)::"char\""""
 # `pg_attver` is stamped by the server with the log position of a column's last DDL: another one on every cluster, so it
 # says nothing about the schema. Not every build writes it.
 OPTIONS = "(select string_agg(o, ',') from unnest(a.attoptions) o where o !~ '^pg_attver=')"
@@ -42,14 +55,15 @@ def _made(catalog: str) -> str:
     return f"o.oid >= {_FIRST} and {free(catalog, 'o.oid')}"
 
 
-def _rights(catalog: str, column: str, where: str) -> str:
+def _rights(catalog: str, column: str, sort: str, owner: str, where: str) -> str:
     """Rights on what is not the user's own, if they are not those that it came with."""
+    came_with = ACL.format(f"coalesce(i.initprivs, acldefault({sort}, o.{owner}))")
     return f"""
         select k.identity || ' ' || k.type, {ACL.format(f"o.{column}")} from {catalog} o
             left join pg_init_privs i on i.classoid = '{catalog}'::regclass and i.objoid = o.oid and i.objsubid = 0
             cross join lateral pg_identify_object('{catalog}'::regclass, o.oid, 0) k
         where o.{column} is not null and i.initprivs is distinct from o.{column}
-            and {ACL.format("i.initprivs")} <> {ACL.format(f"o.{column}")}
+            and {came_with} <> {ACL.format(f"o.{column}")}
             and (o.oid < {_FIRST} or not {free(catalog, "o.oid")}) and {where}"""
 
 
@@ -87,7 +101,8 @@ PROPERTIES: Mapping[str, str] = {
     "rights-on-type": f"""
         select o.oid::regtype::text, {ACL.format("o.typacl")}
         from pg_type o join pg_namespace n on n.oid = o.typnamespace
-        where o.typacl is not null and o.typtype not in ('e', 'd', 'r') and {OURS} and {free("pg_type", "o.oid")}""",
+        where o.typacl is not null and o.typtype not in ('e', 'd', 'r') and {OURS} and {free("pg_type", "o.oid")}
+            and {rights("o.typacl", "'T'", "o.typowner")} <> ''""",
     "rights-on-column": f"""
         select c.oid::regclass::text || '.' || quote_ident(a.attname), {ACL.format("a.attacl")}
         from {FROM_CLASS} join pg_attribute a on a.attrelid = c.oid
@@ -97,17 +112,25 @@ PROPERTIES: Mapping[str, str] = {
             and (c.relkind in ('v', 'm') or c.oid < {_FIRST} or not {free("pg_class", "c.oid")})
             and n.nspname !~ '^pg_(toast|temp)'""",
     "rights": " union all ".join(
-        _rights(catalog, column, where)
-        for catalog, column, where in (
-            ("pg_class", "relacl", _as_come("relacl", "r", "o.relowner", "o.relnamespace", "r")),
-            ("pg_proc", "proacl", "true"),
-            ("pg_type", "typacl", "true"),
-            ("pg_language", "lanacl", "true"),
-            ("pg_foreign_data_wrapper", "fdwacl", "true"),
-            ("pg_foreign_server", "srvacl", "true"),
+        _rights(*each)
+        for each in (
+            (
+                "pg_class",
+                "relacl",
+                RELATION_SORT.replace("c.", "o."),
+                "relowner",
+                _as_come("relacl", "r", "o.relowner", "o.relnamespace", "r"),
+            ),
+            ("pg_proc", "proacl", "'f'", "proowner", "true"),
+            ("pg_type", "typacl", "'T'", "typowner", "true"),
+            ("pg_language", "lanacl", "'l'", "lanowner", "true"),
+            ("pg_foreign_data_wrapper", "fdwacl", "'F'", "fdwowner", "true"),
+            ("pg_foreign_server", "srvacl", "'S'", "srvowner", "true"),
             (
                 "pg_namespace",
                 "nspacl",
+                "'n'",
+                "nspowner",
                 f"o.nspname <> 'public' and {_as_come('nspacl', 'n', 'o.nspowner', 'o.oid', 'U')}",
             ),
         )
@@ -179,7 +202,7 @@ PROPERTIES: Mapping[str, str] = {
         select quote_ident(o.amname), concat_ws(' ', o.amtype, o.amhandler) from pg_am o where {_made("pg_am")}""",
     "language": f"""
         select quote_ident(o.lanname), concat_ws(' ', o.lanowner::regrole, o.lanpltrusted, o.lanplcallfoid::regproc,
-            o.laninline::regproc, o.lanvalidator::regproc, {ACL.format("o.lanacl")})
+            o.laninline::regproc, o.lanvalidator::regproc, {rights("o.lanacl", "'l'", "o.lanowner")})
         from pg_language o where {_made("pg_language")}""",
     "conversion": f"""
         select {_identity("pg_conversion", "o.oid")}, concat_ws(' ', o.conowner::regrole, o.conforencoding,
@@ -192,11 +215,11 @@ PROPERTIES: Mapping[str, str] = {
         from pg_ts_template o where {_made("pg_ts_template")}""",
     "foreign-data-wrapper": f"""
         select quote_ident(o.fdwname), concat_ws(' ', o.fdwowner::regrole, o.fdwhandler::regproc,
-            o.fdwvalidator::regproc, {ACL.format("o.fdwacl")}, array_to_string(o.fdwoptions, ','))
+            o.fdwvalidator::regproc, {rights("o.fdwacl", "'F'", "o.fdwowner")}, array_to_string(o.fdwoptions, ','))
         from pg_foreign_data_wrapper o where {_made("pg_foreign_data_wrapper")}""",
     "server": f"""
         select quote_ident(o.srvname), concat_ws(' ', o.srvowner::regrole, quote_ident(w.fdwname),
-            quote_nullable(o.srvtype), quote_nullable(o.srvversion), {ACL.format("o.srvacl")},
+            quote_nullable(o.srvtype), quote_nullable(o.srvversion), {rights("o.srvacl", "'S'", "o.srvowner")},
             array_to_string(o.srvoptions, ','))
         from pg_foreign_server o join pg_foreign_data_wrapper w on w.oid = o.srvfdw
         where {_made("pg_foreign_server")}""",

@@ -1,13 +1,15 @@
 """Brings back what a merge destroyed, in the transaction that takes the merge back.
 
 Tables are there before the rows are written, for theirs are rows like others. Columns come after the rows, which know
-nothing of them, and are filled by key: a row that is gone stays gone, one that is new has the default. A type goes back
+nothing of them, and are filled by key: a row that is gone stays gone, one that is new has the default. Where no key
+tells rows apart, each group of equal rows gets the values that it had, if none of them is missing. A type goes back
 by a cast; a value that the merge's cast had changed is taken from before it, unless somebody has written there since.
 A value that the old type does not hold exactly is refused, and nothing is cut off or rounded.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 
 import psycopg
@@ -16,8 +18,8 @@ from wye.host import Host
 from wye.kinds.postgres.changes import Definition, Fill, Return
 from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.replay import define
-from wye.kinds.postgres.rows import copy_rows
-from wye.kinds.postgres.session import Connection, fetch, literal, quote
+from wye.kinds.postgres.rows import copy_rows, read_rows
+from wye.kinds.postgres.session import Connection, fetch, literal, names, quote
 from wye.merge.conflict import Conflict
 
 _SHOWN = 20
@@ -55,6 +57,7 @@ class Returning:
             if fill.since and fill.rows:
                 self._load(number, fill)
         found = [each for number, fill in enumerate(self._back.fills) for each in self._unfit(number, fill)]
+        found += [each for fill in self._back.fills for each in self._missing(fill)]
         if found:
             return found
         altered = [each for each in self._back.columns if each.key in self._retyped() or each.key not in self._there]
@@ -68,6 +71,8 @@ class Returning:
                 self._connection.execute(
                     f"update {self._source(fill)} t set {quote(fill.column)} = m.c from {_values(number)} m"
                     f" where {_match(fill)}"
+                    if fill.operators
+                    else self._among_equals(number, fill)
                 )
         self._connection.execute("set local session_replication_role = 'origin'")
         return []
@@ -94,6 +99,29 @@ class Returning:
                 now = types[0] if types else "dropped"
                 found.append(self._refusal(fill, f"{detail} has altered it too: it is {now}"))
         return found
+
+    def _missing(self, fill: Fill) -> list[Conflict]:
+        """Whether of a table without a key some row that had a value is no longer there, or is another one."""
+        if fill.operators or not fill.rows or any(each.column in fill.by for each in self._back.fills):
+            return []  # that one is asked about before
+        source, cells = self._source(fill), names(fill.by, "t.")
+        self._connection.execute(f"lock table {fill.table} in access exclusive mode")
+        there = Counter(read_rows(self._connection, f"select {cells} from {source} t"))
+        left = Counter(row[:-1] for row in fill.rows) - there
+        if not left:
+            return []
+        detail = f"no key tells the rows of its table apart, and {left.total()} of them were changed or deleted since"
+        return [self._refusal(fill, f"{detail}: whose the values were is not known")]
+
+    def _among_equals(self, number: int, fill: Fill) -> str:
+        """Of rows that are equal in all else, each gets one of their values."""
+        source = self._source(fill)
+        row = f"row({names(fill.by, 't.')})::text"
+        old = f"row({', '.join(f'm.k{i}' for i in range(len(fill.by)))})::text"
+        return f"""update {source} t set {quote(fill.column)} = m.c from
+            (select t.tableoid o, t.ctid i, {row} k, row_number() over (partition by {row}) n from {source} t) s,
+            (select m.c, {old} k, row_number() over (partition by {old}) n from {_values(number)} m) m
+            where s.k = m.k and s.n = m.n and t.ctid = s.i and t.tableoid = s.o"""
 
     def _load(self, number: int, fill: Fill) -> None:
         """Puts the old values on the server, by key."""

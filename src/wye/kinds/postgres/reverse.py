@@ -20,9 +20,9 @@ from wye.kinds.postgres.catalog import Schema
 from wye.kinds.postgres.ddl import AFTER, EXPAND, Statement
 from wye.kinds.postgres.objects import Name, Thing, name_of, qualified
 from wye.kinds.postgres.parsing import Unparsable
-from wye.kinds.postgres.reverse_settings import PARTS, comment_on_part
 from wye.kinds.postgres.reverse_table import alter_enum, alter_table, rename
 from wye.kinds.postgres.session import quote
+from wye.kinds.postgres.settings import STATEMENTS
 from wye.kinds.postgres.walk import NoInverse, Walk, enum_name, two
 
 _PARTS = {"OBJECT_TRIGGER": "trigger", "OBJECT_POLICY": "policy", "OBJECT_RULE": "rule"}
@@ -282,60 +282,24 @@ def _functions(schema: Schema, places: Sequence[str], name: str, count: int | No
     return found
 
 
-# ---------------------------------------------------------------- what is said about things
+def _alter_function(walk: Walk, node: Any) -> None:
+    schema, name = two(node.func.objname)
+    count = None if node.func.args_unspecified else len(node.func.objargs)
+    for key in _there(walk, [schema] if schema else walk.path, name, count):
+        if not walk.before[key].startswith("CREATE "):
+            raise NoInverse
+        _restore_function(walk, key)
 
 
-def _about(walk: Walk, name: Name | None) -> None:
-    """Only what came with the merge, and goes with it, may be spoken about."""
+def _alter_domain(walk: Walk, node: Any) -> None:
+    """Only of what came with the merge, and goes with it."""
+    name = walk.objects.type(walk.path, *two(node.type_name))
     if name is None or not walk.objects.things[name].is_made:
         raise NoInverse
 
 
-def _comment(walk: Walk, node: Any) -> None:
-    sort = enum_name("ObjectType", node.objtype)
-    if sort in _RELATIONS:
-        name = walk.objects.relation(walk.path, *two(node.object.list.items))
-        _uncomment(walk, sort.removeprefix("OBJECT_").lower().replace("mat", "materialized "), name, name)
-    elif sort == "OBJECT_COLUMN":
-        *above, last = node.object.list.items
-        table = walk.objects.relation(walk.path, *two(above))
-        if table is None:
-            raise NoInverse
-        if not walk.objects.things[table].is_made:
-            _uncomment(walk, "column", ("column", *table[1:], last.string.sval), table)
-    elif sort in PARTS:
-        comment_on_part(walk, sort, node)
-    else:
-        raise NoInverse
-
-
-def _uncomment(walk: Walk, word: str, name: Name | None, table: Name | None) -> None:
-    """None is the inverse only where there was none: then the new one was added at the definition's end."""
-    thing = walk.objects.things.get(name) if name else None
-    if thing is None or name is None:
-        raise NoInverse
-    if thing.is_made:
-        return
-    if not walk.after.get(thing.key or "", "").startswith(walk.definition(thing)):
-        raise NoInverse
-    walk.add(f"comment on {word} {qualified(*name[1:])} is null", walk.objects.things.get(table or name))
-
-
-def _grant(walk: Walk, node: Any) -> None:
-    for each in node.objects:
-        if each.WhichOneof("node") == "string":
-            thing = walk.objects.find("schema", each.string.sval)
-            _about(walk, ("schema", each.string.sval) if thing else None)
-        else:
-            _about(walk, walk.objects.relation(walk.path, each.range_var.schemaname, each.range_var.relname))
-
-
-def _alter_sequence(walk: Walk, node: Any) -> None:
-    _about(walk, walk.objects.relation(walk.path, node.sequence.schemaname, node.sequence.relname))
-
-
-def _alter_domain(walk: Walk, node: Any) -> None:
-    _about(walk, walk.objects.type(walk.path, *two(node.type_name)))
+def _set(walk: Walk, node: Any) -> None:
+    """What is set is known by its values (`settings`)."""
 
 
 def _shown(table: Name) -> str:
@@ -346,9 +310,8 @@ def _shown(table: Name) -> str:
 _ACTS: dict[str, Callable[[Walk, Any], None]] = {
     "alter_domain_stmt": _alter_domain,
     "alter_enum_stmt": alter_enum,
-    "alter_seq_stmt": _alter_sequence,
+    "alter_function_stmt": _alter_function,
     "alter_table_stmt": alter_table,
-    "comment_stmt": _comment,
     "composite_type_stmt": _create_composite,
     "create_domain_stmt": _create_domain,
     "create_enum_stmt": _create_type,
@@ -363,9 +326,9 @@ _ACTS: dict[str, Callable[[Walk, Any], None]] = {
     "create_table_as_stmt": _create_table_as,
     "create_trig_stmt": _create_trigger,
     "drop_stmt": _drop,
-    "grant_stmt": _grant,
     "index_stmt": _create_index,
     "rename_stmt": rename,
     "rule_stmt": _create_rule,
     "view_stmt": _create_view,
+    **dict.fromkeys(STATEMENTS, _set),
 }

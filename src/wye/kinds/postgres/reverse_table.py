@@ -8,8 +8,8 @@ from typing import Any
 
 from wye.kinds.postgres.objects import Name, Thing, name_of, qualified
 from wye.kinds.postgres.parsing import Unparsable, parse
-from wye.kinds.postgres.reverse_settings import SETTINGS
 from wye.kinds.postgres.session import literal, quote
+from wye.kinds.postgres.settings import PARTS
 from wye.kinds.postgres.walk import NoInverse, Walk, enum_name, two
 
 _CONSTRAINTS = {
@@ -37,7 +37,7 @@ def alter_table(walk: Walk, node: Any) -> None:
         act = _ALTERATIONS.get(part)
         if act is not None:
             act(walk, one, name, thing)
-        elif thing.is_made or _is_made(walk, name, one.name):
+        elif thing.is_made or part in PARTS or _is_made(walk, name, one.name):
             continue
         elif part in _SECURITY:
             _row_security(walk, part, name, thing)
@@ -260,5 +260,4 @@ _ALTERATIONS: dict[str, Callable[[Walk, Any, Name, Thing], None]] = {
     "AT_AddConstraint": _add_constraint,
     "AT_DropConstraint": _drop_constraint,
     "AT_ValidateConstraint": _validate_constraint,
-    **SETTINGS,
 }

@@ -5,8 +5,9 @@ applied like any other changes. So a revert is a three-way merge too: what was w
 is a conflict, and what others wrote meanwhile is not in it.
 
 If the merge ran DDL, the undo runs its inverse (`reverse`). Its rows have the columns that stay, under the names that
-they had before. It carries what the merge did, for two reasons: what it drops must hold what the merge left there
-(`additions`), and undoing the undo needs the values that went with the columns.
+they had before. What the merge set (rights, owners, options) is set back to what it was. It carries what the merge did,
+for two reasons: what it drops must hold what the merge left there (`additions`), and undoing the undo needs the values
+that went with the columns.
 """
 
 from __future__ import annotations
@@ -22,9 +23,23 @@ from wye.kinds.postgres.objects import Name, qualified
 from wye.kinds.postgres.reverse import reverse
 from wye.kinds.postgres.rows import Source, count_equal
 from wye.kinds.postgres.session import Connection, literal, value
+from wye.kinds.postgres.setting_back import set_back
+from wye.kinds.postgres.settings import Settings, read_settings, sets_something
 from wye.kinds.postgres.stage import Staged
-from wye.kinds.postgres.tables import Relation
+from wye.kinds.postgres.tables import Relation, read_tables
 from wye.merge.rows import Row, Write
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """Of the target before the merge's DDL: its tables by oid, and what is set in it, if the DDL sets something."""
+
+    tables: Mapping[int, Relation]
+    settings: Settings | None
+
+    @classmethod
+    def read(cls, connection: Connection, ddl: Sequence[Statement]) -> Earlier:
+        return cls(read_tables(connection), read_settings(connection) if sets_something(ddl) else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +48,12 @@ class Altered:
 
     before: Schema
     after: Schema
-    old: Mapping[int, Relation]
+    earlier: Earlier
     new: Mapping[int, Relation]
+
+    @property
+    def old(self) -> Mapping[int, Relation]:
+        return self.earlier.tables
 
     def cut(self) -> tuple[Schema, Schema]:
         """Before and after, without all that is the same: what a three-way merge needs of them."""
@@ -67,6 +86,8 @@ def undo_of(
     if found.irreversible:
         return DatabaseChanges(database=changes.database, irreversible=found.irreversible)
     before, after = altered.cut()
+    settings = altered.earlier.settings
+    back = set_back(connection, settings, read_settings(connection)) if settings is not None else []
     rows = tuple(
         _undo_table(connection, each, altered.old[each.relation.oid])
         for each in tables
@@ -74,7 +95,7 @@ def undo_of(
     )
     return DatabaseChanges(
         database=changes.database,
-        ddl=found.statements,
+        ddl=(*found.statements, *back),
         ddl_first=False,
         tables=tuple(each for each in rows if each.deletes or each.inserts or each.updates),
         views=tuple(view for view in changes.views if f"view {view}" in altered.before),
