@@ -73,7 +73,7 @@ def test_mixed(rig: Any, base: Any, fork: Any, seed: int) -> None:
 
 
 HIDDEN = "set session_replication_role = replica"
-ORDINARY = ["alter table item add column note text", "create table fresh (id serial primary key, at date default now())",
+ORDINARY = ["create materialized view sums as select sum(stock) from item", "alter table item add column note text", "create table fresh (id serial primary key, at date default now())",
             "drop view v", "create index on item (label)", "alter type size add value 'l'"]  # fmt: skip
 SHOWN_NOWHERE = {
     "a function's cost": ("alter function public.hstore(text, text) cost 100", "public.hstore(pg_catalog.text,pg_catalog.text)"),

@@ -22,20 +22,22 @@ from wye.kinds.postgres.parsing import parse
 from wye.kinds.postgres.replay import replay
 from wye.kinds.postgres.session import begin_session
 from wye.kinds.postgres.setting_back import set_back
-from wye.kinds.postgres.settings import PARTS, STATEMENTS, read_settings, sets_something
+from wye.kinds.postgres.settings import MAKERS, PARTS, STATEMENTS, read_settings, sets_something
 from wye.kinds.postgres.walk import enum_name
 
 pytestmark = pytest.mark.host
 
 
 def only_sets(query: str) -> bool:
+    if query.startswith(("create type", "create or replace")):
+        return False
     for raw in parse(query).stmts:
         kind = raw.stmt.WhichOneof("node")
         parts = [
             enum_name("AlterTableType", each.alter_table_cmd.subtype)
             for each in (raw.stmt.alter_table_stmt.cmds if kind == "alter_table_stmt" else ())
         ]
-        if kind not in STATEMENTS and not (parts and PARTS.issuperset(parts)):
+        if kind not in STATEMENTS | MAKERS and not (parts and PARTS.issuperset(parts)):
             return False
     return True
 

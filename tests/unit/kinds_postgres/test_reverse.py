@@ -121,7 +121,7 @@ IRREVERSIBLE = [
     "alter table item alter id type bigint using stock::bigint",
     "drop extension plpgsql",
     "drop aggregate a (int)",
-    "create aggregate a (int) (sfunc = int4pl, stype = int)",
+    "create type made",
 ]
 
 

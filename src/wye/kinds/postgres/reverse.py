@@ -22,7 +22,7 @@ from wye.kinds.postgres.objects import Name, Thing, name_of, qualified
 from wye.kinds.postgres.parsing import Unparsable
 from wye.kinds.postgres.reverse_table import alter_enum, alter_table, rename
 from wye.kinds.postgres.session import quote
-from wye.kinds.postgres.settings import STATEMENTS
+from wye.kinds.postgres.settings import MAKERS, STATEMENTS
 from wye.kinds.postgres.walk import NoInverse, Walk, enum_name, two
 
 _PARTS = {"OBJECT_TRIGGER": "trigger", "OBJECT_POLICY": "policy", "OBJECT_RULE": "rule"}
@@ -299,7 +299,12 @@ def _alter_domain(walk: Walk, node: Any) -> None:
 
 
 def _set(walk: Walk, node: Any) -> None:
-    """What is set is known by its values (`settings`)."""
+    """What is set is known by its values, and what is made of the rarer sorts by its name (`settings`)."""
+
+
+def _define(walk: Walk, node: Any) -> None:
+    if enum_name("ObjectType", node.kind) == "OBJECT_TYPE":  # which needs functions that need it
+        raise NoInverse
 
 
 def _shown(table: Name) -> str:
@@ -330,5 +335,6 @@ _ACTS: dict[str, Callable[[Walk, Any], None]] = {
     "rename_stmt": rename,
     "rule_stmt": _create_rule,
     "view_stmt": _create_view,
-    **dict.fromkeys(STATEMENTS, _set),
+    **dict.fromkeys(STATEMENTS | MAKERS, _set),
+    "define_stmt": _define,
 }

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from wye.kinds.postgres.ddl import AFTER, Statement
 from wye.kinds.postgres.objects import parts_of
 from wye.kinds.postgres.session import Connection, fetch, literal, quote
-from wye.kinds.postgres.settings import COLUMNS, FIRST, OWNERS, RIGHTS, SORTS, WORDS, Id, Settings
+from wye.kinds.postgres.settings import COLUMNS, FIRST, MADE, OWNERS, RIGHTS, SORTS, WORDS, Id, Settings
 
 _MODES = {"O": "enable", "D": "disable", "A": "enable always", "R": "enable replica"}
 _STORAGE = {"p": "plain", "e": "external", "m": "main", "x": "extended"}
@@ -23,24 +23,40 @@ _DEFAULTS = {"r": "tables", "S": "sequences", "f": "functions", "T": "types", "n
 
 
 _GRANTED = {"server": "foreign server"}
-_ORDER = {"owner": 0, "rights": 1}
-"""An owner's rights go with the object."""
+_BELONGING = "select classid::regclass::text, objid::text from pg_depend where deptype in ('e', 'i')"
 _STORAGE_OF_TYPE = """select t.typstorage::text from pg_attribute a join pg_type t on t.oid = a.atttypid
 where a.attrelid = {table} and a.attnum = {column}"""
 
 
 def set_back(connection: Connection, before: Settings, after: Settings) -> list[Statement]:
-    """What gives all objects that are in both what they had before. To run when they have the names they had."""
+    """What gives all objects that are in both what they had before, and drops those of the rarer sorts that are new. To
+    run when all have the names they had."""
     back = _Back(connection, before, after)
     keys = before.values.keys() | after.values.keys()
     changed = {key for key in keys if before.values.get(key) != after.values.get(key)}
     # Who takes somebody's rights to a table takes those to its columns too.
     tables = {key[1] for key in changed if key[0] == "pg_class" and key[2:] == (0, "rights")}
     changed |= {key for key in keys if key[0] == "pg_class" and key[1] in tables and key[3] == "rights"}
-    found: list[Statement] = []
-    for key in sorted(changed, key=lambda key: (_ORDER.get(key[3], len(_ORDER)), key)):
+    found = list(_drops(connection, before, after))
+    for key in sorted(changed, key=lambda key: (_order(key, before), key)):
         found += back.of(key)
     return found
+
+
+def _order(key: Id, before: Settings) -> int:
+    """An owner's rights go with the object; and a sequence that is a column's has the owner of the table."""
+    if key[3] == "sequence":
+        return 3 if " owned by " in before.values.get(key, "") else 0
+    return {"owner": 1, "keeper": 1, "rights": 2}.get(key[3], 3)
+
+
+def _drops(connection: Connection, before: Settings, after: Settings) -> Iterator[Statement]:
+    """The newest first, which may need the others; but for what goes with an extension or a type."""
+    new = [key for key in after.names.keys() - before.names.keys() if after.names[key][0] in MADE]
+    belonging = set(fetch(connection, _BELONGING)) if new else set()
+    for key in sorted(new, key=lambda key: int(key[1]), reverse=True):
+        if key not in belonging:
+            yield _as("none", f"drop {after.names[key][0]} {after.names[key][1]}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +82,10 @@ class _Back:
             yield from self._rights(key, *found, old, new)
         elif what == "comment":
             yield _as("none", f"comment on {self._place(key, *found)} is {'null' if old is None else literal(old)}")
-        elif what == "owner" and old is not None:
-            yield _as("none", f"alter {found[0]} {found[1]} owner to {old}")
+        elif what in ("owner", "keeper"):
+            # What is a part of something goes with that, unless it is none any more.
+            if old is not None and (what == "owner" or (catalog, oid, part, "owner") in self.after.values):
+                yield _as("none", f"alter {found[0]} {found[1]} owner to {old}")
         elif part:
             yield from self._column(key, *found, old, new)
         else:

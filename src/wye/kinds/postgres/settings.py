@@ -2,7 +2,8 @@
 triggers and rules fire, parameters of sequences, default privileges.
 
 A merge that sets something reads it before its DDL and after it, from the catalogs and by oid, so that no name and no
-statement has to be understood: what differs is what the merge has set, in whichever way (`setting_back`).
+statement has to be understood: what differs is what the merge has set, in whichever way (`setting_back`). The names of
+all objects are read too, and tell what was made of the rarer sorts.
 """
 
 from __future__ import annotations
@@ -29,6 +30,16 @@ PARTS = frozenset(
     )
 )  # fmt: skip
 """Statements, and parts of ALTER TABLE, that set what is read here."""
+MAKERS = frozenset({
+    "create_cast_stmt", "create_conversion_stmt", "create_op_class_stmt", "create_op_family_stmt",
+    "create_publication_stmt", "define_stmt",
+})  # fmt: skip
+"""Statements that make what is known here by its name alone."""
+MADE = frozenset({
+    "aggregate", "cast", "collation", "conversion", "operator", "operator class", "operator family", "publication",
+    "text search configuration", "text search dictionary", "text search parser", "text search template",
+})  # fmt: skip
+"""Sorts of what they make."""
 
 Id = tuple[str, str, int, str]
 """Catalog, oid, number of a column or 0, and what is set."""
@@ -144,13 +155,13 @@ class Settings:
 
 
 def sets_something(statements: Iterable[Statement]) -> bool:
-    """Whether there is anything for `read_settings` in DDL."""
+    """Whether DDL sets or makes anything of what `read_settings` reads."""
     for statement in statements:
         for raw in parse(statement.sql).stmts:
             kind = raw.stmt.WhichOneof("node")
             commands = raw.stmt.alter_table_stmt.cmds if kind == "alter_table_stmt" else ()
             parts = {enum_name("AlterTableType", each.alter_table_cmd.subtype) for each in commands}
-            if kind in STATEMENTS or not parts.isdisjoint(PARTS):
+            if kind in STATEMENTS | MAKERS or not parts.isdisjoint(PARTS):
                 return True
     return False
 

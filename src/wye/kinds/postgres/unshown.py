@@ -59,8 +59,8 @@ from pg_attribute where attrelid::regclass::text = any ({{catalogs}}) and attnum
 _REFERENCES = """
 select fktable::text, fkcols[1], pktable::text, is_array from pg_get_catalog_foreign_keys()
 where fktable::text = any ({catalogs}) and cardinality(fkcols) = 1 and fkcols[1] <> all ({counted})"""
-_FILLED = frozenset({"relispopulated"})
-"""Of a materialized view: one that is made is filled later than its definition."""
+_FILLED = "relispopulated"
+"""Of a materialized view. One that the fork has filled is filled by the merge, after its definition."""
 _SIZES = """select name, pg_relation_size(name::regclass) / current_setting('block_size')::int
 from unnest({catalogs}) u(name)"""
 _LAST = EVERYTHING.spans[0][1]
@@ -221,13 +221,12 @@ def _differences(was: _Rows, now: _Rows) -> Iterator[tuple[str, str, str]]:
         if key not in was or key not in now:
             yield (*key, "new" if key in now else "gone")
             continue
-        (oid, *before), (oid_now, *after) = was[key], now[key]
-        made_again = _FILLED if oid != oid_now else frozenset()
+        (_, *before), (_, *after) = was[key], now[key]
         changed = {
             name
             for one, other in zip(before, after, strict=True)
             for name in one.keys() | other.keys()
-            if one.get(name) != other.get(name) and name not in made_again
+            if one.get(name) != other.get(name) and not (name == _FILLED and other[name])
         }
         if changed:
             yield (*key, ", ".join(sorted(changed)))
