@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,6 +57,8 @@ def schema_of(rig: Any, site: Any) -> list[str]:
 @pytest.mark.parametrize("seed", ORDERS)
 def test_mixed(rig: Any, base: Any, fork: Any, seed: int) -> None:
     cases = [each for each in CASES if not each.refused and each.since <= rig.version]
+    # A table's rows are not merged past a trigger that fires for replicas.
+    cases = [each for each in cases if not re.search("enable (always|replica) trigger", each.statement)]
     random.Random(seed).shuffle(cases)
     ran = 0
     for case in cases:

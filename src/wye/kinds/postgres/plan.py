@@ -15,9 +15,8 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import psycopg
 
@@ -27,30 +26,24 @@ from wye.interfaces import PathChange
 from wye.kinds.postgres.blocks import ChangedBlocks, Ranges, changed_blocks
 from wye.kinds.postgres.catalog import (
     CATALOGS,
-    Schema,
     changed_catalogs,
-    difference,
     read_paths,
-    read_schema,
-    read_versions,
 )
 from wye.kinds.postgres.changes import Content, DatabaseChanges, SequenceChange, TableChanges
 from wye.kinds.postgres.cluster import Server
-from wye.kinds.postgres.ddl import Statement, last_statement, read_statements
 from wye.kinds.postgres.guards import UNSEEN_CATALOGS, cluster_changes, database_changes
 from wye.kinds.postgres.prepare import MAINTENANCE, TEMPLATE, list_databases, opened, read_mark
-from wye.kinds.postgres.refuse import refusal
-from wye.kinds.postgres.replay import expand, fingerprint, replay, split
+from wye.kinds.postgres.replay import expand, fingerprint
 from wye.kinds.postgres.rows import Source, count_equal, differing_rows, pair
+from wye.kinds.postgres.schemas import give_schema, read_schemas
 from wye.kinds.postgres.session import LOG_SCHEMA, Connection, fetch
+from wye.kinds.postgres.side import Side
 from wye.kinds.postgres.tables import Relation, read_tables, table_names
-from wye.kinds.postgres.unshown import unshown
 from wye.merge.conflict import Conflict
 from wye.merge.refused import Refused
 from wye.merge.rows import Row
 
 _LOCK_TIMEOUT = "3s"
-T = TypeVar("T")
 
 _DATABASES = "select datname, oid::int8 from pg_database where datallowconn"
 _SEQUENCES = "select format('%I.%I', schemaname, sequencename) from pg_sequences"
@@ -60,30 +53,6 @@ from pg_sequences where schemaname <> '{LOG_SCHEMA}'
 union all select 'view', format('%I.%I', n.nspname, c.relname), null, null, pg_relation_filepath(c.oid)
 from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'm' and c.relispopulated
 order by 1, 2"""
-
-
-@dataclass(frozen=True, slots=True)
-class _Side:
-    """One database while it is read: base and fork."""
-
-    host: Host
-    executor: Executor
-    database: str
-    base: Connection
-    fork: Connection
-    blocks: ChangedBlocks
-    descends: bool
-    is_marked: bool = False
-    """Both have the mark of one preparation: a transaction's number means the same transaction on both."""
-
-    def both(self, read: Callable[[Connection], T]) -> tuple[T, T]:
-        """What it answers for the base and for the fork, asked at the same time."""
-        before, after = self.executor.map(read, (self.base, self.fork))
-        return before, after
-
-    @property
-    def place(self) -> str:
-        return f"postgres/{self.database}"
 
 
 def read_changes(
@@ -131,7 +100,7 @@ def read_changes(
             host.at("postgres:diff:database")
             with contextlib.ExitStack() as own:
                 before = bases.get(name) or own.enter_context(opened(base, name))
-                side = _with_past(_Side(host, executor, name, before, views[name], blocks, descends))
+                side = _with_past(Side(host, executor, name, before, views[name], blocks, descends))
                 changes, refusals = _read_database(side, watched or _nobody)
             refused += refusals
             if changes:
@@ -167,7 +136,7 @@ def _freeze(host: Host, connection: Connection, freeze: Callable[[], Iterable[Pa
     return changed_blocks(changes, data, block_bytes=int(block), segment_blocks=int(segment))
 
 
-def _with_past(side: _Side) -> _Side:
+def _with_past(side: Side) -> Side:
     """The fork's bytes may not be those that became of the base's: somebody may have restored others since."""
     before, after = side.both(read_mark)
     one_past = side.descends and before == after
@@ -178,10 +147,10 @@ def _nobody(_: str) -> bool:
     return False
 
 
-def _read_database(side: _Side, watched: Callable[[str], bool]) -> tuple[DatabaseChanges, list[Conflict]]:
+def _read_database(side: Side, watched: Callable[[str], bool]) -> tuple[DatabaseChanges, list[Conflict]]:
     catalogs = changed_catalogs(*side.both(read_paths), side.blocks, (*CATALOGS, *UNSEEN_CATALOGS))
     refused = database_changes(side.database, side.base, side.fork, catalogs)
-    base, theirs, statements, opaque, differing = _read_schemas(side, catalogs)
+    base, theirs, statements, opaque, differing = read_schemas(side, catalogs)
     refused += opaque
     expand(side.host, side.base, statements)
     with side.base.transaction(force_rollback=True):
@@ -191,7 +160,7 @@ def _read_database(side: _Side, watched: Callable[[str], bool]) -> tuple[Databas
         reached = old
         known = {name for (name,) in fetch(side.base, _SEQUENCES)} if base != theirs else None
         if base != theirs and not opaque:
-            ddl_first, failures = _give_schema(side, statements, theirs, differing)
+            ddl_first, failures = give_schema(side, statements, theirs, differing)
             refused += failures
             reached = read_tables(side.base)
         if refused:
@@ -212,73 +181,8 @@ def _read_database(side: _Side, watched: Callable[[str], bool]) -> tuple[Databas
         ), []
 
 
-def _read_schemas(
-    side: _Side, catalogs: Mapping[str, Ranges]
-) -> tuple[Schema, Schema, list[Statement], list[Conflict], dict[str, Ranges]]:
-    """Base's schema, the fork's, the statements between them, refusals, and which catalogs do differ. Empty if no
-    DDL is in effect. `catalogs` as `changed_catalogs` has them."""
-    logged = {name: block for name, block in catalogs.items() if name in CATALOGS}
-    before, after = side.both(lambda connection: read_versions(connection, logged))
-    if side.descends and before == after:
-        return {}, {}, [], [], {}
-    names = {name for name, *_ in set(before) ^ set(after)}
-    differing = {name: blocks for name, blocks in logged.items() if name in names or not side.descends}
-    base, theirs = side.both(read_schema)
-    # A base of later than the fork's making has the beginning of the same log.
-    statements, refused = read_statements(side.fork, side.database, since=last_statement(side.base))
-    if base == theirs and not refused:
-        refused += _unshown(side, differing, statements)
-    return base, theirs, statements, refused, differing
-
-
-def _give_schema(
-    side: _Side, statements: list[Statement], theirs: Schema, differing: Mapping[str, Ranges]
-) -> tuple[bool, list[Conflict]]:
-    """Gives the base the fork's schema. Whether all DDL can run ahead of the rows is found by trying; where it cannot,
-    it can without rows, and that tells whether it is all there was. `differing`: catalogs."""
-    try:
-        with side.base.transaction():
-            replay(side.host, side.base, split(statements, ddl_first=True)[0])
-        return True, _unexplained(side, statements, theirs, differing)
-    except psycopg.Error:
-        pass
-    try:
-        with side.base.transaction(force_rollback=True):
-            _empty(side.base)
-            replay(side.host, side.base, split(statements, ddl_first=True)[0])
-            found = _unexplained(side, statements, theirs, differing)
-        replay(side.host, side.base, split(statements, ddl_first=False)[0])
-    except psycopg.Error as error:
-        return False, [refusal("ddl-not-replayable", side.place, str(error).strip())]
-    return False, found
-
-
-def _empty(connection: Connection) -> None:
-    filled = [table.name for table in read_tables(connection).values() if table.blocks]
-    if filled:
-        connection.execute("set local session_replication_role = replica")
-        connection.execute(f"truncate {', '.join(filled)} cascade")
-        connection.execute("set local session_replication_role = origin")
-
-
-def _unexplained(
-    side: _Side, statements: list[Statement], theirs: Schema, differing: Mapping[str, Ranges]
-) -> list[Conflict]:
-    """What the fork has and the base has not, once it has run the fork's DDL."""
-    lost = difference(read_schema(side.base), theirs)
-    if lost:
-        detail = "not explained by the DDL log: {}"
-        return [refusal("schema-log-incomplete", side.place, detail.format(n), key=(n,)) for n in lost]
-    return _unshown(side, differing, statements)
-
-
-def _unshown(side: _Side, differing: Mapping[str, Ranges], statements: list[Statement]) -> list[Conflict]:
-    ran = [statement.sql for statement in statements]
-    return unshown(side.executor, side.place, side.base, side.fork, differing, ran)
-
-
 def _contents(
-    side: _Side, old: dict[int, Relation], new: dict[int, Relation], watched: Callable[[str], bool]
+    side: Side, old: dict[int, Relation], new: dict[int, Relation], watched: Callable[[str], bool]
 ) -> list[Content]:
     """Fingerprints of what the fork dropped and of the watched tables, as the base has them."""
     found = []
@@ -297,7 +201,7 @@ def _contents(
 
 
 def _read_tables(
-    side: _Side, old: dict[int, Relation], reached: dict[int, Relation], new: dict[int, Relation], *, altered: bool
+    side: Side, old: dict[int, Relation], reached: dict[int, Relation], new: dict[int, Relation], *, altered: bool
 ) -> list[TableChanges]:
     """`old`: the base's tables; `reached`: these after the fork's DDL, if it has `altered` any; `new`: the fork's."""
     roots = {table.name: table for table in new.values()}
@@ -380,7 +284,7 @@ def _is_told_by_versions(old: Relation | None, reached: Relation | None, new: Re
     return old.numbers == new.numbers and old.missing == new.missing
 
 
-def _table_changes(side: _Side, root: Relation, rows: _Rows) -> TableChanges | None:
+def _table_changes(side: Side, root: Relation, rows: _Rows) -> TableChanges | None:
     columns = root.stored
     # What the server has just filled tells no row from another: it may have filled it another way in the target.
     index = root.key(among=set(columns) - rows.new)
@@ -414,7 +318,7 @@ def _without(row: Row, cells: Collection[int]) -> Row:
     return tuple(None if i in cells else cell for i, cell in enumerate(row)) if cells else row
 
 
-def _sequences_and_views(side: _Side, known: Collection[str] | None) -> tuple[list[SequenceChange], list[str]]:
+def _sequences_and_views(side: Side, known: Collection[str] | None) -> tuple[list[SequenceChange], list[str]]:
     """Sequences that moved on or came with the fork, and materialized views that were filled anew. `known`: sequences
     of the base before the fork's DDL; None: there was none. A new one counts from where the fork's rows end."""
     base, fork = side.both(lambda connection: fetch(connection, _SEQUENCES_AND_VIEWS))
