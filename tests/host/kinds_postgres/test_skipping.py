@@ -117,6 +117,32 @@ def test_rows_put_elsewhere_are_the_same_rows(rig: Any, fork: Any) -> None:
     assert not found.tables[0].inserts
 
 
+SWAP = [f"alter table wide rename {old} to {new}" for old, new in (("a", "c"), ("b", "a"), ("c", "b"))]
+ANEW = ["alter table wide drop n", "alter table wide add n int"]
+
+
+@pytest.mark.parametrize("also", [[], ["update wide set a = 'changed' where id = 3"]], ids=["alone", "and a row"])
+@pytest.mark.parametrize("change", [SWAP, ANEW], ids=["names exchanged", "made anew"])
+def test_columns_that_others_have_taken_the_names_of(rig: Any, change: list[str], also: list[str]) -> None:
+    """No block of theirs differs, and neither does the schema: yet every row shows something else."""
+    production = rig.create()
+    wide = "create table wide (id int primary key, a text, b text, n int)"
+    filled = "insert into wide select n, 'a' || n || repeat('x', 200), 'b' || n, n from generate_series(1, 600) n"
+    production.run(APP, [wide, filled], "public")
+    fork = rig.fork(production)
+    fork.run(APP, [*change, *also], "public")
+    shown = "select id, a, b, n from public.wide order by id"
+    try:
+        (found,) = rig.diff(fork)
+        assert (found.ddl, len(found.tables[0].updates)) == ((), 600)
+        rig.apply(production, found)
+        assert production.query(APP, shown) == fork.query(APP, shown)
+    finally:
+        for site in (fork, production):
+            site.discard()
+        rig.sweep()
+
+
 @pytest.mark.parametrize("few", [rows.FEW, 1])
 def test_rows_that_are_what_they_were(rig: Any, fork: Any, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their versions are others. `few`: how many are fetched, and not hashed."""

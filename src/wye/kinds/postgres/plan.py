@@ -265,12 +265,13 @@ def _given(new: frozenset[str], origin: Relation | None, before: Relation | None
 
 
 def _ranges(blocks: ChangedBlocks, old: Relation | None, reached: Relation | None, new: Relation) -> Ranges:
-    """Which blocks may hold a difference. All of them where a file was rewritten, or where rows that are older than a
-    column show another value in it on either side, though no block differs."""
+    """Which blocks may hold a difference. All of them where a file was rewritten, or where the same bytes show
+    something else on either side: rows that are older than a column, or columns that have taken each other's names."""
     everything = Ranges(((0, max(reached.blocks if reached else 0, new.blocks)),))
     if old is None or reached is None:
         return everything if new.blocks else Ranges()
-    if old.file == reached.file == new.file and reached.missing == new.missing:
+    shows_the_same = reached.numbers == new.numbers and reached.missing == new.missing
+    if old.file == reached.file == new.file and shows_the_same:
         return blocks.of(new.file).with_tail(old.blocks, new.blocks)
     return everything
 
