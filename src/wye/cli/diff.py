@@ -47,6 +47,8 @@ def diff(
         _print_patch(session.client.patch(environment, against=against))
         return
     begin, most = offset or 0, PAGE if limit is None else limit
+    if stat and not as_json:
+        begin = most = 0  # all is counted, whatever the page has
     result = session.client.diff(
         environment, against=against, service=service, offset=begin, limit=most, rows=not no_rows, text=not stat
     )

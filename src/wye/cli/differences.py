@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 
 from rich.text import Text
@@ -53,14 +52,9 @@ def stat_lines(result: wire.DiffResult) -> Iterator[Text]:
         yield database(place)
     for store in result.stores:
         yield from stores.stat_lines(store)
-    counted: dict[str, Counter[str]] = {}
-    for file in result.files:
-        counted.setdefault(file.place, Counter()).update([file.change])
-    for where, changes in counted.items():
-        told = ", ".join(f"{changes[kind]:,} {kind}" for kind in _LETTERS if changes[kind])
+    for where, changes in result.file_counts.items():
+        told = ", ".join(f"{changes[kind]:,} {kind}" for kind in _LETTERS if kind in changes)
         yield Text(words.harmless(f"{where}: {told}"))
-    if len(result.files) < result.total_files:
-        yield Text(f"{len(result.files):,} of {words.count(result.total_files, 'file')} counted: --limit")
 
 
 def heading(result: wire.DiffResult) -> Text:

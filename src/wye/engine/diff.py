@@ -7,7 +7,7 @@ from the fork and are hostile.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from wye.engine import comparing, records, spec_diff
@@ -61,6 +61,7 @@ def diff(
         places=tuple(told),
         files=tuple(_file_change(delta, with_text=text) for delta in deltas[offset : offset + limit]),
         total_files=len(deltas),
+        file_counts=_counts(deltas),
         stores=(*told_stores, *(_inside(each, offset, limit) for each in inside)),
     )
 
@@ -161,6 +162,14 @@ def _inside(found: Changes, offset: int, limit: int) -> StoreChange:
     return StoreChange(
         place=found.place, kind=found.kind, service="", stat=found.stat(), page=found.page(offset, limit)
     )
+
+
+def _counts(deltas: Sequence[FileDelta]) -> dict[str, dict[str, int]]:
+    counted: dict[str, dict[str, int]] = {}
+    for delta in deltas:
+        of_place = counted.setdefault(delta.place, {})
+        of_place[delta.change] = of_place.get(delta.change, 0) + 1
+    return counted
 
 
 def _file_change(delta: FileDelta, *, with_text: bool) -> FileChange:

@@ -160,6 +160,8 @@ class DiffResult:
     files: tuple[FileChange, ...]
     total_files: int
     """Of `files` before paging."""
+    file_counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Of all of them, by place: how many were "added", "removed", "modified"."""
     stores: tuple[StoreChange, ...] = ()
     """Databases. A place that is here is not in `places`."""
 

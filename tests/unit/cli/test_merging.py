@@ -176,7 +176,7 @@ def test_a_diff_with_databases_and_text() -> None:
     )
     result = wire.DiffResult(
         environment="fix-1", against="production", base="c" * 64, spec=(), places=(), files=(changed,), total_files=1,
-        stores=(POSTGRES,),
+        file_counts={"layer web": {"modified": 1}}, stores=(POSTGRES,),
     )  # fmt: skip
     shown = lines_of(differences.lines(result, 1000, sample=20))
     assert shown[-5:] == [

@@ -133,6 +133,7 @@ def test_a_whole_diff() -> None:
         ),
         files=(wire.FileChange(place="layer web", path="/x", change="added", before=None, after=FILE),),
         total_files=41,
+        file_counts={"layer web": {"added": 30, "removed": 10}, "volume docs": {"modified": 1}},
     )
     assert [line.plain for line in differences.lines(found, 1)] == [
         "fix-1 against production",
@@ -146,8 +147,8 @@ def test_a_whole_diff() -> None:
     assert [line.plain for line in differences.stat_lines(found)][1:] == [
         "3 settings",
         "M volume db (postgres): 1.0 MiB changed; 12 modified, 2 added files",
-        "layer web: 1 added",
-        "1 of 41 files counted: --limit",
+        "layer web: 30 added, 10 removed",
+        "volume docs: 1 modified",
     ]
 
 

@@ -458,6 +458,8 @@ def test_the_pages_of_a_diff_add_up(world: World) -> None:
     assert [file for page in pages for file in page.files] == list(whole.files)
     assert [len(page.files) for page in pages] == [10, 10, 5, 0]
     assert {page.total_files for page in pages} == {25}
+    assert all(page.file_counts == whole.file_counts for page in pages)
+    assert sum(sum(each.values()) for each in whole.file_counts.values()) == 25
 
 
 def test_collect_frees_what_was_discarded_and_nothing_else(world: World) -> None:

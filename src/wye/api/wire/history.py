@@ -75,7 +75,8 @@ class SpecChange(View):
 
 
 class DiffResult(View):
-    """`files` is one page of `total_files`. A place is in `stores` if its content could be read, else in `places`."""
+    """`files` is one page of `total_files`; `file_counts` has all of them, by place and kind of change. A place is in
+    `stores` if its content could be read, else in `places`."""
 
     environment: str
     against: str
@@ -84,6 +85,7 @@ class DiffResult(View):
     places: tuple[PlaceChange, ...]
     files: tuple[FileChange, ...]
     total_files: int
+    file_counts: dict[Text, dict[str, int]] = Field(default_factory=dict)
     stores: tuple[StoreChange, ...] = ()
 
 
