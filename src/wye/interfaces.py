@@ -819,11 +819,14 @@ class ServerKind(Kind, Protocol):
         *,
         place: str,
         target: Endpoint | None = None,
+        back: Sequence[bytes] = (),
         before: Callable[[], AbstractContextManager[Endpoint]] | None = None,
     ) -> Changes:
         """What `keep` got, to be applied like other changes. With `target`: for an `apply` that may have been cut
-        short there, without what never came to its commit. `before`: opens a server on the bytes before that `apply`,
-        asked only for what it destroyed; without it, that is not brought back, and its taking back refused by name."""
+        short there, without what never came to its commit, and without what `back` has brought back: what `keep` got
+        in earlier attempts to apply this, each of which may have been cut short too. `before`: opens a server on the
+        bytes before that `apply`, asked only for what it destroyed; without it, that is not brought back, and its
+        taking back refused by name."""
         ...
 
 

@@ -163,6 +163,11 @@ class Shop:
                 return False
         return True
 
+    def await_servers(self, name: str) -> None:
+        """After a kill that found them stopped: the daemon starts them again and does not wait for them."""
+        self.sh(name, "until pg_isready -q -U shop -d shop; do sleep 0.05; done", "db")
+        self.sh(name, "until redis-cli ping | grep -q PONG; do sleep 0.05; done", "cache")
+
     def look(self, name: str) -> tuple[str, ...]:
         return (
             self.sql(name, STATE),
@@ -317,6 +322,7 @@ def test_update(shop: Shop) -> None:
 
     def settle(when: str) -> str:
         nonlocal last
+        shop.await_servers("f")
         assert shop.is_whole("f"), f"{when} the fork has lost what it did"
         found = int(shop.sql("f", "select price from items where id = 9")) - 100
         assert found in (rounds, last), when

@@ -10,6 +10,7 @@ made since stay; files by their journal; services by starting them as they were.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,8 @@ from wye.errors import CheckFailed, InvariantError, WyeError
 from wye.interfaces import Applied, Bytes, Endpoint, FileApplication, Progress, Report
 from wye.merge.refused import Refused
 from wye.model import Environment, SnapshotId
+
+logger = logging.getLogger(__name__)
 
 _HEALTHY_S = 60.0
 
@@ -255,23 +258,23 @@ def _undo(landing: _Landing, outcome: Outcome, report: Report) -> list[str]:
     new, restarted = landing.proposal.spec, outcome.restarted
     if landing.disturbed:
         _quietly(landing, lambda: apply.bring_down(engine, environment, new, verb=verb, services=restarted, kill=True))
-    trouble = _undo_files(landing)
+    trouble = _quietly(landing, lambda: _undo_files(landing))
     if landing.after is not None:
         engine.volumes.delete_snapshot(landing.after)
     before = engine.ledger.get_revision(environment.revision).snapshot
     undoing.remove_new_volumes(engine, environment.id, before)
     stays: list[str] = []
-    try:
-        stays = undoing.take_back(engine, environment, ours.spec, landing.doing.intent.id, verb=verb)
-    except WyeError as error:
-        trouble = error
+
+    def take_back() -> None:
+        stays.extend(undoing.take_back(engine, environment, ours.spec, landing.doing.intent.id, verb=verb))
+
+    trouble = _quietly(landing, take_back) or trouble
     engine.doors.hold(environment.name, plan.wanted_doors(ours.spec, held=environment.ports, fork=environment.is_fork))
     if environment.awake:
         _quietly(landing, lambda: _start_again(landing))
     if trouble is not None:
-        message = f"a {verb} that failed could not be taken back wholly: {trouble.message}"
+        message = f"a {verb} that failed could not be taken back wholly: {_said(trouble)}"
         records.keep_as_revision(engine, landing.doing, landing.before, message=message)
-        records.emit(engine, "undo-trouble", environment.name, error=trouble.message)
         hint = f"'wye restore {environment.name} {environment.revision[:12]}' goes back to before it"
         raise Unwound(message, hint=hint) from trouble
     return stays
@@ -287,20 +290,24 @@ def _start_again(landing: _Landing) -> None:
         handing_over.let_in(engine, environment, spec, landing.awaited, verb=verb)
 
 
-def _undo_files(landing: _Landing) -> WyeError | None:
-    """Returns what stood in the way: a database whose application does not let go of it."""
-    try:
-        left = landing.files.undo() if landing.files is not None else []
-    except WyeError as error:
-        return error
-    for each in left:
+def _undo_files(landing: _Landing) -> None:
+    """Raises what stands in the way: a database whose application does not let go of it."""
+    for each in landing.files.undo() if landing.files is not None else []:
         records.emit(landing.engine, "undo-trouble", landing.before.environment.name, error=f"left as it is: {each}")
+
+
+def _quietly(landing: _Landing, act: Callable[[], None]) -> Exception | None:
+    """While undoing, nothing must keep the rest from being undone, not one service's trouble nor a bug. It is told, and
+    returned."""
+    try:
+        act()
+    except Exception as error:
+        if not isinstance(error, WyeError):
+            logger.exception("undoing a merge of %s", landing.before.environment.name)
+        records.emit(landing.engine, "undo-trouble", landing.before.environment.name, error=_said(error))
+        return error
     return None
 
 
-def _quietly(landing: _Landing, act: Callable[[], None]) -> None:
-    """While undoing, one service's trouble must not keep the rest from being undone."""
-    try:
-        act()
-    except WyeError as error:
-        records.emit(landing.engine, "undo-trouble", landing.before.environment.name, error=error.message)
+def _said(error: Exception) -> str:
+    return error.message if isinstance(error, WyeError) else f"{type(error).__name__}: {error}"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from wye.engine import comparing, records, servers
 from wye.engine.context import Engine
-from wye.errors import Unavailable, WyeError
+from wye.errors import Unavailable
 from wye.interfaces import Changes, Endpoint
 from wye.merge.conflict import Conflict, Side
 from wye.merge.refused import Refused
@@ -26,7 +26,6 @@ from wye.model import Environment, EnvironmentId, IntentId, SnapshotId, Spec
 
 _DIRECTORY = ".wye-undo"
 _PATHS = "paths"
-_BACK = ".back"
 _ATTEMPTS = 5
 LOCK_TIMEOUT = "lock-timeout"
 """A conflict that may be gone in a moment: somebody has not given up a lock."""
@@ -43,14 +42,18 @@ def settle_copy(engine: Engine, root: Path) -> None:
     engine.host.remove_tree("undo:forget", root / _DIRECTORY)
 
 
-def keeper(engine: Engine, environment: EnvironmentId, intent: IntentId, name: str) -> Callable[[bytes], None]:
-    """Keeps what takes the changes of one volume back; durable when it returns."""
+def keeper(
+    engine: Engine, environment: EnvironmentId, intent: IntentId, volume: str, *, attempt: int | None = None
+) -> Callable[[bytes], None]:
+    """Keeps what takes the changes of one volume back; durable when it returns. `attempt`: to take them back, and what
+    is kept takes that back."""
     directory = engine.volumes.environment_path(environment) / _DIRECTORY / intent
+    name = _name(volume, attempt)
 
     def keep(data: bytes) -> None:
         engine.host.make_directory("undo:make-directory", directory, mode=0o700)
-        engine.host.write_file("undo:keep", directory / f"volume-{name}", data, mode=0o600)
-        _make_durable(engine, directory / f"volume-{name}")
+        engine.host.write_file("undo:keep", directory / name, data, mode=0o600)
+        _make_durable(engine, directory / name)
         _make_durable(engine, directory)
 
     return keep
@@ -63,12 +66,16 @@ def keep_paths(engine: Engine, environment: EnvironmentId, intent: IntentId, pat
     engine.host.write_file("undo:keep", directory / _PATHS, json.dumps(sorted(paths)).encode(), mode=0o600)
 
 
-def kept(root: Path, intent: IntentId, name: str) -> bytes | None:
-    """What was kept for a volume. `root`: an environment's or a snapshot's."""
+def kept(root: Path, intent: IntentId, volume: str, *, attempt: int | None = None) -> bytes | None:
+    """What was kept for a volume. `root`: an environment's or a snapshot's; `attempt` as in `keeper`."""
     try:
-        return (root / _DIRECTORY / intent / f"volume-{name}").read_bytes()
+        return (root / _DIRECTORY / intent / _name(volume, attempt)).read_bytes()
     except FileNotFoundError:
         return None
+
+
+def _name(volume: str, attempt: int | None) -> str:
+    return f"volume-{volume}" if attempt is None else f"back-{attempt}-{volume}"
 
 
 def kept_paths(root: Path, intent: IntentId) -> frozenset[str]:
@@ -83,11 +90,11 @@ def take_back(engine: Engine, environment: Environment, spec: Spec, intent: Inte
     others have written to the same rows and keys since stays: a line for each. Once more is harmless. Raises Refused,
     Unavailable, after all the other databases were seen to."""
     stays: list[str] = []
-    trouble: WyeError | None = None
+    trouble: Exception | None = None
     for store in reversed(servers.stores_in(engine, environment, spec)):
         try:
             stays += _take_back(engine, environment, spec, intent, store, verb)
-        except WyeError as error:
+        except Exception as error:  # noqa: BLE001 - raised below; a bug in one must not keep the others as they are
             trouble = trouble or error
     for line in stays:
         records.emit(engine, "undo-kept", environment.name, what=line)
@@ -100,19 +107,20 @@ def _take_back(
     engine: Engine, environment: Environment, spec: Spec, intent: IntentId, store: servers.Store, verb: str
 ) -> list[str]:
     root = engine.volumes.environment_path(environment.id)
-    data, back = (kept(root, intent, name) for name in (store.volume, store.volume + _BACK))
+    data = kept(root, intent, store.volume)
     if data is None:
         return []
+    back: list[bytes] = []  # of earlier attempts, each perhaps cut short between the commits of two databases
+    while (one := kept(root, intent, store.volume, attempt=len(back))) is not None:
+        back.append(one)
     engine.host.at(f"{verb}:take-back")
     with servers.serving(engine, environment, spec, store) as target:
-        if back is not None and store.kind.load(back, place=store.place, target=target):
-            return []  # an earlier attempt was cut short after its commit
         before = comparing.at_revision(engine, environment, environment.revision)
         earlier = partial(server_before, engine, before, store)
-        changes = store.kind.load(data, place=store.place, target=target, before=earlier)
+        changes = store.kind.load(data, place=store.place, target=target, back=back, before=earlier)
         if not changes:
             return []
-        keep = keeper(engine, environment.id, intent, store.volume + _BACK)
+        keep = keeper(engine, environment.id, intent, store.volume, attempt=len(back))
         return _apply_back(store, target, changes, spec, keep)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from wye.errors import Unavailable
+from wye.host import Host
 from wye.interfaces import Terms
 from wye.kinds.postgres.kind import PostgresChanges, PostgresKind
 from wye.merge.refused import Refused
@@ -98,3 +100,38 @@ def test_a_database_that_refuses_keeps_all_as_they_were(own_rig: Any, production
     assert all(seconds >= 0 for seconds in done.seconds.values())
     kind.apply(target, kind.load(kept[-1], place="postgres db", target=target), Terms())
     assert state(production) == before
+
+
+class CutShort(Host):
+    """Fails at the last database's commit, when all others are merged: as after a kill at that moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = len(NAMES)
+
+    def at(self, label: str) -> None:
+        if label == "postgres:apply:commit":
+            self.left -= 1
+            if not self.left:
+                raise Unavailable("cut short")
+
+
+def test_taking_back_goes_on_where_it_was_cut_short(own_rig: Any, production: Any) -> None:
+    """Also between two commits: what is back already is not taken back again."""
+    changes = changed(
+        own_rig, production, "update t.item set stock = 100 where id = 1", "insert into t.log values ('order', 1)"
+    )
+    kind, target = PostgresKind(own_rig.host), reached(own_rig, production)
+    before = state(production)
+    kept: list[bytes] = []
+    kind.apply(target, changes, Terms(), kept.append)
+    back: list[bytes] = []
+    left = kind.load(kept[-1], place="postgres db", target=target)
+    with pytest.raises(Unavailable):
+        PostgresKind(CutShort()).apply(target, left, Terms(), back.append)
+    assert sorted(now == was for now, was in zip(state(production), before, strict=True)) == [False, True]
+    back = back[-1:]
+    left = kind.load(kept[-1], place="postgres db", target=target, back=back)
+    kind.apply(target, left, Terms(), back.append)
+    assert state(production) == before
+    assert not kind.load(kept[-1], place="postgres db", target=target, back=back)

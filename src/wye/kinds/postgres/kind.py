@@ -281,11 +281,14 @@ class PostgresKind(PostgresVolume):
         *,
         place: str,
         target: Endpoint | None = None,
+        back: Sequence[bytes] = (),
         before: Callable[[], AbstractContextManager[Endpoint]] | None = None,
     ) -> Changes:
-        found = msgspec.json.decode(kept, type=list[_Kept])
+        found, *earlier = (msgspec.json.decode(each, type=list[_Kept]) for each in (kept, *back))
         with _asking(place):
-            undone = [each.undo for each in found if target is None or _is_committed(target, each)]
+            gone = {one.undo.database for each in earlier for one in each if target and _is_committed(target, one)}
+            left = [each for each in found if each.undo.database not in gone]
+            undone = [each.undo for each in left if target is None or _is_committed(target, each)]
             if before is not None and any(undo.lost.keys() for undo in undone):
                 with before() as server:
                     undone = [_with_lost(server, undo) for undo in undone]

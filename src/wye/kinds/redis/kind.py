@@ -171,6 +171,7 @@ class RedisKind(RedisVolume):
         *,
         place: str,
         target: Endpoint | None = None,
+        back: Sequence[bytes] = (),
         before: Callable[[], AbstractContextManager[Endpoint]] | None = None,
     ) -> Changes:
         writes = from_json(kept)
@@ -178,7 +179,8 @@ class RedisKind(RedisVolume):
             return KeyUndo(place, writes)
         client = self._client(target)
         try:
-            return KeyUndo(place, writes if is_in_effect(client, writes) else RedisPlan())
+            is_back = any(is_in_effect(client, from_json(each)) for each in back)
+            return KeyUndo(place, RedisPlan() if is_back or not is_in_effect(client, writes) else writes)
         finally:
             client.close()
 
