@@ -160,6 +160,7 @@ MERGES = {
     "a schema with what is in it": ["create table spare.x (i int)", "drop schema spare cascade"],
     "nearly all of it": ["drop schema t cascade"],
     "a column of rows that no key tells apart": ["alter table bare drop column more"],
+    "a column and a type of such rows": ["alter table many drop column b, drop column c, alter a type numeric(9, 1)"],
     "columns of rows that no key tells apart": [
         "update many set d = 7 where a = 3", "insert into many (what, a, b) values ('w1', 900, 0.5)", "delete from many where a = 9",
         "alter table many drop column a, drop column b, drop column c", "alter table many rename column what to that",
@@ -306,6 +307,23 @@ def test_rows_that_no_key_tells_apart_and_somebody_changed(rig: Any, production:
     production.run(APP, later)
     (conflict,) = refused(rig, production, undo)
     assert (conflict.kind, conflict.place, conflict.key) == ("irreversible", "postgres/postgres/t.many", ("a",))
+
+
+BESIDE = {
+    "a column of that name in another table": ["alter table two drop column what", "alter table bare drop column more"],
+    "another type of what tells them apart": [
+        "alter table bare alter what type varchar(9)",
+        "alter table bare drop column more",
+    ],
+}
+
+
+@pytest.mark.parametrize("statements", BESIDE.values(), ids=BESIDE)
+def test_rows_that_somebody_changed_and_more_that_comes_back(rig: Any, production: Any, statements: list[str]) -> None:
+    undo = merged(rig, production, *statements)
+    production.run(APP, "update bare set what = 'changed' where ctid = (select min(ctid) from bare)")
+    (conflict,) = refused(rig, production, undo)
+    assert (conflict.kind, conflict.place, conflict.key) == ("irreversible", "postgres/postgres/t.bare", ("more",))
 
 
 IRREVERSIBLE = {

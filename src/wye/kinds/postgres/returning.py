@@ -57,7 +57,7 @@ class Returning:
             if fill.since and fill.rows:
                 self._load(number, fill)
         found = [each for number, fill in enumerate(self._back.fills) for each in self._unfit(number, fill)]
-        found += [each for fill in self._back.fills for each in self._missing(fill)]
+        found = found or [each for fill in self._back.fills for each in self._missing(fill)]
         if found:
             return found
         altered = [each for each in self._back.columns if each.key in self._retyped() or each.key not in self._there]
@@ -102,9 +102,11 @@ class Returning:
 
     def _missing(self, fill: Fill) -> list[Conflict]:
         """Whether of a table without a key some row that had a value is no longer there, or is another one."""
-        if fill.operators or not fill.rows or any(each.column in fill.by for each in self._back.fills):
-            return []  # that one is asked about before
-        source, cells = self._source(fill), names(fill.by, "t.")
+        beside = [each for each in self._back.fills if each.table == fill.table and each.column in fill.by]
+        if fill.operators or not fill.rows or not all(each.since for each in beside):
+            return []  # of several columns that come back the first is asked about
+        old = {each.column: f"::{each.type}" for each in beside}
+        source, cells = self._source(fill), ", ".join(f"t.{quote(each)}{old.get(each, '')}" for each in fill.by)
         self._connection.execute(f"lock table {fill.table} in access exclusive mode")
         there = Counter(read_rows(self._connection, f"select {cells} from {source} t"))
         left = Counter(row[:-1] for row in fill.rows) - there
