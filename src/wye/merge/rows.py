@@ -40,7 +40,7 @@ class Grain(StrEnum):
 class Table:
     """`place` names the table in conflicts. `key` empty: a multiset. `delta`: numeric columns where both sides'
     changes add up, also equal ones. `new`: columns that the target does not have yet; theirs wins there. `given`: those
-    that a server filled on its own; where base has None in one, theirs has what the server gave."""
+    that a server filled on its own, for base and theirs another way; nobody can say who changed one of them."""
 
     place: str
     columns: tuple[str, ...]
@@ -84,7 +84,8 @@ def merge_row(table: Table, triple: Triple, decisions: Decisions) -> Write | Non
         return None
     if ours is None and base and theirs and _differ_in_given_only(table, base, theirs):
         return None  # the target's deletion stays: nobody changed the row but the server that numbered it
-    if base == ours or (theirs is None and base and ours and _differ_in_new_only(table, base, ours)):
+    is_whole = theirs is None or table.grain is not Grain.CELL
+    if base == ours or (is_whole and base and ours and _differ_in_new_only(table, base, ours)):
         return Write(before=ours, after=theirs)
     if base is None or ours is None or theirs is None or table.grain is not Grain.CELL:
         after = _merge_whole(table, triple, decisions)
@@ -140,7 +141,7 @@ def _differ_in_new_only(table: Table, base: Row, ours: Row) -> bool:
 
 
 def _differ_in_given_only(table: Table, base: Row, theirs: Row) -> bool:
-    return all(a == b or (a is None and c in table.given) for c, a, b in zip(table.columns, base, theirs, strict=True))
+    return all(a == b or c in table.given for c, a, b in zip(table.columns, base, theirs, strict=True))
 
 
 def _merge_cells(table: Table, base: Row, ours: Row, theirs: Row, decisions: Decisions) -> Row:

@@ -78,6 +78,8 @@ class Case:
     refused: frozenset[str] = frozenset()
     since: int = 0
     """The first version that has what the case is about."""
+    changed: int | None = None
+    """Rows of one table that the diff shows at most."""
 
     def missing(self, site: Any) -> str | None:
         """What the case needs and the site's server has not."""
@@ -90,8 +92,15 @@ class Case:
         return next((name for name in map("".join, needed) if name not in there), None)
 
 
-def ok(name: str, setup: str, fork: str | list[str], target: str, *merged: tuple[str, list[tuple[Any, ...]]]) -> Case:
-    return Case(name, setup, fork, target, merged=merged)
+def ok(
+    name: str,
+    setup: str,
+    fork: str | list[str],
+    target: str,
+    *merged: tuple[str, list[tuple[Any, ...]]],
+    changed: int | None = None,
+) -> Case:
+    return Case(name, setup, fork, target, merged=merged, changed=changed)
 
 
 def no(name: str, setup: str, fork: str | list[str], target: str, *kinds: str) -> Case:
@@ -421,6 +430,8 @@ create table visit (page int, hits int); insert into visit values (1, 0), (2, 0)
 create table word (code text primary key, n int); insert into word values ('a', 0), ('b', 0), ('c', 0);
 """
 SAME_BUT_MOVED = "update visit set page = 1 where page = 1; update word set n = 0 where code = 'a'"
+NUMBER = "alter table word add no serial; alter table word add unique (no)"
+LABEL = "alter table word add status text default 'new'; alter table word alter n type bigint"
 GIVEN = [
     ok("rows get numbers for a key, the target's lie in another order", NUMBERED,
        "alter table visit add id serial primary key; update visit set hits = 50 where page = 1;"
@@ -450,6 +461,35 @@ GIVEN = [
        "alter table visit add primary key (id); delete from visit where page = 2", SAME_BUT_MOVED,
        ("select page, id from t.visit order by 1", [(1, 10), (3, 30)])),
     no("both numbered the rows", NUMBERED, "alter table visit add id serial", SAME_BUT_MOVED + "; alter table visit add id serial", "rows-not-told-apart"),
+    ok("both numbered the rows by key, and one more refers to its number", NUMBERED, NUMBER + "; update word set n = 5 where code = 'b'",
+       NUMBER + "; insert into word values ('d', 9); create table note (no int references word (no), what text); insert into note values (4, 'd')",
+       ("select code, n, no, what from t.word left join t.note using (no) order by 1",
+        [("a", 0, 1, None), ("b", 5, 2, None), ("c", 0, 3, None), ("d", 9, 4, "d")])),
+    no("both numbered the rows by key, in another order", NUMBERED, SAME_BUT_MOVED + "; " + NUMBER, NUMBER, "update/update"),
+    no("both numbered the rows by key, the target in another order", NUMBERED, NUMBER + "; update word set n = 5 where code = 'b'",
+       SAME_BUT_MOVED + "; " + NUMBER, "update/update"),
+    ok("both added a column and rewrote the table", NUMBERED, LABEL + "; update word set n = 5 where code = 'b'",
+       LABEL + "; insert into word values ('d', 1, 'hot'); update word set status = 'old' where code = 'c'",
+       ("select code, n, status from t.word order by 1", [("a", 0, "new"), ("b", 5, "new"), ("c", 0, "old"), ("d", 1, "hot")]), changed=1),
+    ok("columns that are the same in all rows of a table that is rewritten", NUMBERED,
+       "alter table visit add note text; alter table visit add status text default 'new'; alter table visit alter hits type bigint;"
+        "update visit set hits = 50, note = 'F' where page = 1",
+       SAME_BUT_MOVED + "; update visit set hits = 7 where page = 3; delete from visit where page = 2; insert into visit values (9, 9)",
+       ("select page, hits, note, status from t.visit order by 1", [(1, 50, "F", "new"), (3, 7, None, "new"), (9, 9, None, "new")]), changed=2),
+    ok("columns that are the same in all rows of a table with a key that is rewritten", NUMBERED,
+       "alter table word add note text; " + LABEL + "; update word set n = 5, status = 'F' where code = 'a'",
+       "update word set n = 7 where code = 'b'; delete from word where code = 'c'; insert into word values ('d', 9)",
+       ("select code, n, note, status from t.word order by 1", [("a", 5, None, "F"), ("b", 7, None, "new"), ("d", 9, None, "new")]), changed=1),
+    no("values by chance, whose default went again, one of the rows changed live", NUMBERED,
+       "alter table visit add chance float default random(); alter table visit alter chance drop default", "update visit set hits = 7 where page = 3",
+       "rows-not-told-apart"),
+    no("numbers of a table that is rewritten later, one of the rows changed live", NUMBERED,
+       "alter table visit add id serial; alter table visit alter hits type bigint", "update visit set hits = 7 where page = 3", "rows-not-told-apart"),
+    ok("values by chance, whose default went again", NUMBERED, "create table chance as select 1.5::float as v; alter table visit add chance float default random();"
+       "alter table visit alter chance drop default; update visit set chance = v from chance where page = 1", SAME_BUT_MOVED,
+       ("select page, hits, chance = 1.5, chance is null from t.visit order by 1", [(1, 0, True, False), (2, 0, False, False), (3, 0, False, False)])),
+    ok("rows with a key get numbers, the target deleted some", NUMBERED, SAME_BUT_MOVED + "; " + NUMBER, "delete from word where code <> 'c'",
+       ("select code, no from t.word", [("c", 2)])),
     no("a row without a key goes, in which the target has set a new column", NUMBERED, "delete from visit where page = 2",
        "alter table visit add note text; update visit set note = 'precious' where page = 2", "delete/update"),
     no("a row without a key changes, in which the target has set a new column", NUMBERED, "update visit set hits = 5 where page = 2",
@@ -630,6 +670,8 @@ def test_case(rig: Any, sides: Sides, number: int) -> None:
 
     def merge() -> None:
         for changes in sides.changes(number):
+            if case.changed is not None:
+                assert max(len(t.deletes) + len(t.updates) + len(t.inserts) for t in changes.tables) <= case.changed
             rig.apply(production, changes)
 
     if not case.refused:

@@ -99,9 +99,17 @@ def test_a_deletion_does_not_mind_the_default_of_a_new_column() -> None:
     assert merge_keyed(table, [Triple(base=row(b="1"), ours=row("x", "2"), theirs=None)]).conflicts
 
 
-def test_a_deletion_does_not_mind_a_value_that_the_server_gave() -> None:
+def test_a_row_as_a_whole_does_not_mind_the_default_of_a_new_column() -> None:
+    table = Table(place="t", columns=TABLE.columns, key=("id",), new=frozenset({"b"}), grain=Grain.ROW)
+    merged = merge_keyed(table, [Triple(base=row("x", "1"), ours=row("x", "2"), theirs=row("y", "3"))])
+    assert merged.writes == [Write(before=row("x", "2"), after=row("y", "3"))]
+    assert merge_keyed(table, [Triple(base=row("x", "1"), ours=row("z", "2"), theirs=row("y", "3"))]).conflicts
+
+
+@pytest.mark.parametrize("base", [None, "3"])
+def test_a_deletion_does_not_mind_a_value_that_the_server_gave(base: str | None) -> None:
     table = Table(place="t", columns=TABLE.columns, key=("id",), new=frozenset({"b"}), given=frozenset({"b"}))
-    numbered, changed = (Triple(base=row("x", None), ours=None, theirs=row(a, "7")) for a in ("x", "y"))
+    numbered, changed = (Triple(base=row("x", base), ours=None, theirs=row(a, "7")) for a in ("x", "y"))
     assert merge_keyed(table, [numbered]) == MergedRows()
     assert [conflict.kind for conflict in merge_keyed(table, [changed]).conflicts] == ["update/delete"]
 

@@ -31,6 +31,7 @@ from wye.kinds.postgres.catalog import (
 )
 from wye.kinds.postgres.changes import Content, DatabaseChanges, SequenceChange, TableChanges
 from wye.kinds.postgres.cluster import Server
+from wye.kinds.postgres.given import given_columns
 from wye.kinds.postgres.guards import UNSEEN_CATALOGS, cluster_changes, database_changes
 from wye.kinds.postgres.prepare import MAINTENANCE, TEMPLATE, list_databases, opened, read_mark
 from wye.kinds.postgres.replay import expand, fingerprint
@@ -216,10 +217,14 @@ def _read_tables(
         ranges = _ranges(side.blocks, origin, before, table)
         if not ranges:
             continue
-        rows = found.setdefault(
-            table.root, _Rows(_added_columns(root, origins.get(root.name)) if altered else frozenset())
-        )
-        given = _given(rows.new, origin, before)
+        start = origins.get(root.name)
+        rows = found.setdefault(table.root, _Rows(_added_columns(root, start) if altered else frozenset()))
+        given: frozenset[str] = frozenset()
+        if origin is not None and before is not None and origin.file != before.file:
+            # A column whose value is the same for all rows leaves the table's file as it is.
+            if rows.filled is None:
+                rows.filled = _filled(side, rows.new, reached.get(start.oid) if start is not None else None)
+            given = rows.filled - before.missing.keys()
         rows.given |= given
         was = Source(side.base, f"only {before.name}", root.stored, seed=1 if given else 0) if before else None
         now = Source(side.fork, f"only {table.name}", root.stored)
@@ -233,10 +238,11 @@ def _read_tables(
 
 @dataclass(slots=True)
 class _Rows:
-    """Of one table, with its partitions. `new`: columns that came with the fork; `given`: those of them that a server
-    fills on its own, another way on each side: by a sequence, by a random value."""
+    """Of one table, with its partitions. `new`: columns that came with the fork; `filled`: those of them that a server
+    fills on its own, another way on each side; `given`: those that it has filled, in rows that were there."""
 
     new: frozenset[str]
+    filled: frozenset[str] | None = None
     given: frozenset[str] = frozenset()
     removed: list[Row] = field(default_factory=list)
     added: list[Row] = field(default_factory=list)
@@ -257,11 +263,8 @@ def _added_columns(root: Relation, origin: Relation | None) -> frozenset[str]:
     return frozenset(column for column in root.stored if root.numbers[column] not in known)
 
 
-def _given(new: frozenset[str], origin: Relation | None, before: Relation | None) -> frozenset[str]:
-    """A column whose value is the same for all rows leaves the table's file as it is."""
-    if origin is None or before is None or origin.file == before.file:
-        return frozenset()
-    return new - before.missing.keys()
+def _filled(side: Side, new: frozenset[str], root: Relation | None) -> frozenset[str]:
+    return given_columns(side.base, root, new) if root is not None and new else frozenset()
 
 
 def _ranges(blocks: ChangedBlocks, old: Relation | None, reached: Relation | None, new: Relation) -> Ranges:

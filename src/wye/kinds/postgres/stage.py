@@ -35,6 +35,8 @@ class Staged:
     changes: TableChanges
     relation: Relation
     key: Index | None
+    numbered: tuple[str, ...] = ()
+    """Columns that came just now, in which the target's server gave each row a value."""
     is_locked: bool = False
     """Nobody else can change the rows any more."""
     writes: list[tuple[int, str, Write]] = field(default_factory=list)
@@ -107,12 +109,14 @@ def find_targets(
 def stage(connection: Connection, number: int, changes: TableChanges, table: Table, relation: Relation,
           decisions: Decisions, *, lock: bool) -> Staged:  # fmt: skip
     """Reads and decides one table, and locks what it reads if told to. Open conflicts are left with `decisions`."""
-    staged = Staged(number, changes, relation, relation.key_of(changes.key) if changes.key else None, lock)
+    key = relation.key_of(changes.key) if changes.key else None
+    numbered = tuple(column for column in changes.given if column in table.new)
+    staged = Staged(number, changes, relation, key, numbered, lock)
     if staged.key is None:
         _stage_multiset(connection, staged, table, decisions)
         return staged
     bound = relation.bound | relation.identity
-    entries = _entries(changes)
+    entries = _entries(changes, {staged.index(column) for column in changes.given if column not in numbered})
     ours = _look_up(connection, staged, entries)
     _forget_what_goes(staged, entries, ours)
     unseen = _changed_unseen(connection, staged)
@@ -144,9 +148,14 @@ def changed(write: Write) -> list[int]:
     return [i for i, (old, new) in enumerate(zip(write.before, write.after, strict=True)) if old != new]
 
 
-def _entries(changes: TableChanges) -> list[tuple[Row | None, Row | None]]:
+def _entries(changes: TableChanges, unknown: Collection[int]) -> list[tuple[Row | None, Row | None]]:
+    """`unknown`: cells that each side's server has filled on its own: what the base's came to is nothing in common."""
     deletes: list[tuple[Row | None, Row | None]] = [(row, None) for row in changes.deletes]
-    return [*deletes, *changes.updates, *((None, row) for row in changes.inserts)]
+    updates = (
+        (tuple(None if i in unknown else cell for i, cell in enumerate(was)) if unknown else was, now)
+        for was, now in changes.updates
+    )
+    return [*deletes, *updates, *((None, row) for row in changes.inserts)]
 
 
 def _look_up(connection: Connection, staged: Staged, entries: list[tuple[Row | None, Row | None]]) -> dict[int, Row]:
@@ -247,7 +256,7 @@ def _exchange(connection: Connection, staged: Staged, table: Table, decisions: D
     strange = _strange(staged)
     moved = [row for row, count in was.items() if now[row] != count]
     moved += count_equal(target, was, strange) if strange else []
-    has_them = not table.new.issuperset(changes.given)
+    has_them = staged.numbered != changes.given
     if moved or has_them:
         since = "the target has done so too" if has_them else f"the target has changed {len(moved)} of them since"
         detail = (

@@ -58,13 +58,14 @@ def write(host: Host, connection: Connection, tables: Sequence[Staged]) -> bool:
 
 def renumber(connection: Connection, tables: Sequence[Staged], sequences: Sequence[SequenceChange]) -> None:
     """Rows that only the target has get other values where the server has just given them some: the fork's rows bring
-    theirs, which may be the same. `sequences`: the fork's, beyond which the target's go for it."""
-    numbered = [staged for staged in tables if staged.changes.given]
+    theirs, which may be the same. A column that the target had before stays as it is. `sequences`: the fork's, beyond
+    which the target's go for it."""
+    numbered = [staged for staged in tables if staged.numbered]
     if numbered:
         move_ahead(connection, sequences)
     for staged in numbered:
         sql = f"""select attname from pg_attribute where attrelid = {staged.relation.oid}
-            and attname = any({array(staged.changes.given)}) and (atthasdef or attidentity <> '')"""
+            and attname = any({array(staged.numbered)}) and (atthasdef or attidentity <> '')"""
         cells = ", ".join(f"{quote(column)} = default" for (column,) in fetch(connection, sql))
         others = f"not exists (select 1 from {staged.keys} s where {staged.match_old()})" if staged.key else "true"
         if cells:
