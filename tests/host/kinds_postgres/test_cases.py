@@ -488,6 +488,11 @@ GIVEN = [
     ok("values by chance, whose default went again", NUMBERED, "create table chance as select 1.5::float as v; alter table visit add chance float default random();"
        "alter table visit alter chance drop default; update visit set chance = v from chance where page = 1", SAME_BUT_MOVED,
        ("select page, hits, chance = 1.5, chance is null from t.visit order by 1", [(1, 0, True, False), (2, 0, False, False), (3, 0, False, False)])),
+    ok("rows in partitions get numbers", PARTED + "create table reading_2 partition of reading for values in (2);"
+       "insert into reading values (1, 1, 'x'), (2, 1, 'x'), (3, 2, 'x')", "alter table reading add note text; alter table reading add no serial",
+       "update reading set v = 'L' where id = 1; insert into reading values (4, 2, 'x')",
+       ("select id, v, no, note from t.reading where id < 4 order by 1", [(1, "L", 1, None), (2, "x", 2, None), (3, "x", 3, None)]),
+       ("select no > 3 from t.reading where id = 4", [(True,)])),
     ok("rows with a key get numbers, the target deleted some", NUMBERED, SAME_BUT_MOVED + "; " + NUMBER, "delete from word where code <> 'c'",
        ("select code, no from t.word", [("c", 2)])),
     no("a row without a key goes, in which the target has set a new column", NUMBERED, "delete from visit where page = 2",
