@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from wye.errors import Unavailable
@@ -105,15 +106,16 @@ def test_a_database_that_refuses_keeps_all_as_they_were(own_rig: Any, production
 class CutShort(Host):
     """Fails at the last database's commit, when all others are merged: as after a kill at that moment."""
 
-    def __init__(self) -> None:
+    def __init__(self, error: Exception | None = None) -> None:
         super().__init__()
         self.left = len(NAMES)
+        self.error = error or Unavailable("cut short")
 
     def at(self, label: str) -> None:
         if label == "postgres:apply:commit":
             self.left -= 1
             if not self.left:
-                raise Unavailable("cut short")
+                raise self.error
 
 
 def test_taking_back_goes_on_where_it_was_cut_short(own_rig: Any, production: Any) -> None:
@@ -135,3 +137,16 @@ def test_taking_back_goes_on_where_it_was_cut_short(own_rig: Any, production: An
     kind.apply(target, left, Terms(), back.append)
     assert state(production) == before
     assert not kind.load(kept[-1], place="postgres db", target=target, back=back)
+
+
+def test_nothing_begins_again_once_another_database_has_committed(own_rig: Any, production: Any) -> None:
+    changes = changed(own_rig, production, "insert into t.log values ('order', 1)")
+    kind, target = PostgresKind(own_rig.host), reached(own_rig, production)
+    before = state(production)
+    deadlock = CutShort(psycopg.errors.DeadlockDetected("deadlock detected"))
+    kept: list[bytes] = []
+    with pytest.raises(Unavailable, match="at the commit"):
+        PostgresKind(deadlock).apply(target, changes, Terms(), kept.append)
+    assert [len(rows) for rows in state(production)] == [2, 3], "once where it was committed, and not where it failed"
+    kind.apply(target, kind.load(kept[-1], place="postgres db", target=target), Terms())
+    assert state(production) == before

@@ -546,6 +546,42 @@ def test_one_who_is_quicker_and_still_at_it(rig: Any, production: Any, fork: Any
     busy.close()
 
 
+def test_one_who_moves_the_row_to_another_partition(rig: Any, production: Any) -> None:
+    production.run(APP, [
+        "create table parted (id int, at int, note text, primary key (id, at)) partition by range (at)",
+        "create table first partition of parted for values from (0) to (10)",
+        "create table second partition of parted for values from (10) to (20)",
+        "insert into parted values (1, 1, 'old'), (2, 2, 'old')",
+    ])  # fmt: skip
+    fork = rig.fork(production)
+    fork.run(APP, "update parted set note = 'new'")
+    changes = changes_of(rig, fork)
+    fork.discard()
+    busy = production.server.connect(APP)
+    busy.autocommit = False
+
+    class Waiting(Host):
+        reached = 0
+
+        def at(self, label: str) -> None:
+            if label == "postgres:apply:update":
+                self.reached += 1
+                if self.reached == 1:
+                    busy.execute("update t.parted set at = 15 where id = 1")
+                    threading.Timer(0.2, busy.commit).start()
+
+    waiting = Waiting()
+    with pytest.raises(Refused) as error:
+        apply(waiting, production.server.connect(APP), changes)
+    assert [(each.kind, each.key) for each in error.value.conflicts] == [("update/delete", ("1", "1"))]
+    assert waiting.reached == 2
+    rows = "select * from t.parted order by id"
+    assert production.query(APP, rows) == [(1, 15, "old"), (2, 2, "old")]
+    rig.apply(production, changes, None, {error.value.conflicts[0].id: Resolution(side=Side.OURS)})
+    assert production.query(APP, rows) == [(1, 15, "old"), (2, 2, "new")]
+    busy.close()
+
+
 def test_what_was_in_the_way_and_is_gone(rig: Any, production: Any, fork: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A constraint refuses the rows together; when they are tried one by one, none of them any more."""
     fork.run(APP, "update t.item set code = 'taken' where id = 1")

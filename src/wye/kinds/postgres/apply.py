@@ -16,12 +16,12 @@ from dataclasses import dataclass, field, replace
 
 import psycopg
 
-from wye.errors import Unavailable
 from wye.host import Host
 from wye.kinds.postgres.additions import changed_since
 from wye.kinds.postgres.catalog import Schema, difference, digest, merge_schemas, read_schema
 from wye.kinds.postgres.changes import DatabaseChanges, Return
 from wye.kinds.postgres.ddl import EXPAND, Statement, added_values
+from wye.kinds.postgres.giving_way import IN_THE_WAY, GivingWay, told
 from wye.kinds.postgres.locking import DEADLOCK_MS, lock_for_schema
 from wye.kinds.postgres.references import check_deferred, check_references, keep_parents
 from wye.kinds.postgres.refuse import refusal
@@ -43,8 +43,6 @@ from wye.merge.settling import Settling
 _SHOWN_ROWS = 20
 _VIEWS = """select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where c.relkind = 'm'"""
-_GIVES_WAY = 3
-"""How often a merge begins again because others were in its way: in a deadlock, or with rows of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,26 +89,18 @@ def apply(
     enumerated types. Raises Unavailable if the connection broke; if that was at the commit, nobody knows what came of
     it. Merging the same changes again is harmless: what the target has already is not written twice (but rows of a
     table without a key, which nothing tells apart, are). Before the commit `keep` gets the undo and the transaction's
-    number, which later tells whether it was committed.
+    number, which later tells whether it was committed; it is called once, and a failure after it is Unavailable.
     """
     options = options or Options()
     begin_session(connection)
-    left, lock = _GIVES_WAY, False
-    try:
-        while True:
-            try:
-                return _apply(_Merge(host, connection, changes, options, Decisions(resolutions), lock=lock), keep)
-            except (Overtaken, psycopg.errors.DeadlockDetected) as error:
-                if not left:
-                    raise
-                left, lock = left - 1, lock or isinstance(error, Overtaken)
-    except (Overtaken, psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
-        detail = str(error).strip().splitlines()[0]
-        raise Refused([refusal("lock-timeout", _place(changes), f"{detail}; merge again")]) from error
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise Unavailable(f"{_place(changes)}: {str(error).strip()}") from error
-    except psycopg.Error as error:
-        raise Refused([refusal("not-applicable", _place(changes), str(error).strip())]) from error
+    way = GivingWay()
+    while True:
+        merge = _Merge(host, connection, changes, options, Decisions(resolutions), lock=way.lock)
+        try:
+            return _apply(merge, keep)
+        except (Overtaken, psycopg.Error) as error:
+            if merge.is_kept or not way.begins_again(error):
+                raise told(error, merge.place, is_kept=merge.is_kept) from error
 
 
 def _apply(merge: _Merge, keep: Callable[[DatabaseChanges, str], None] | None) -> Applied:
@@ -118,16 +108,14 @@ def _apply(merge: _Merge, keep: Callable[[DatabaseChanges, str], None] | None) -
     with merge.connection.transaction(force_rollback=merge.options.dry_run):
         merge.run()
         if keep is not None and merge.applied.undo is not None and not merge.options.dry_run:
-            keep(merge.applied.undo, str(value(merge.connection, "select txid_current()")))
+            number = str(value(merge.connection, "select txid_current()"))
+            merge.is_kept = True
+            keep(merge.applied.undo, number)
         merge.host.at("postgres:apply:commit")
     merge.lap("commit")
     merge.applied.settled = frozenset(merge.decisions.settled)
     merge.host.at("postgres:apply:done")
     return merge.applied
-
-
-def _place(changes: DatabaseChanges) -> str:
-    return f"postgres/{changes.database}"
 
 
 class _Refusing(Exception):
@@ -152,8 +140,10 @@ class _Merge:
         self.options = options
         self.decisions = decisions
         self.lock = lock
-        self.place = _place(changes)
+        self.place = f"postgres/{changes.database}"
         self.applied = Applied()
+        self.is_kept = False
+        """What takes it back was given away: from then on it is this attempt that commits, or none."""
         self._since = host.monotonic()
         self._before: Schema = {}
 
@@ -206,6 +196,8 @@ class _Merge:
             self._keep_undo(tables, ddl, earlier, expected)
         self.lap("verify")
         self.applied.others += move_ahead(self.connection, self.changes.sequences)
+        # What would be refused at the commit is refused while nothing that goes by this merge has gone ahead.
+        self.connection.execute("set constraints all immediate")
         self._check()
         self.lap("checks")
 
@@ -271,7 +263,7 @@ class _Merge:
     def _defining(self, act: Callable[[], None]) -> None:
         try:
             act()
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+        except IN_THE_WAY:
             raise
         except psycopg.Error as error:
             raise Refused([refusal("ddl-failed", self.place, str(error).strip())]) from error
