@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from wye.kinds.postgres.ddl import Statement
-from wye.kinds.postgres.parsing import parse
+from wye.kinds.postgres.parsing import Unparsable, parse
 from wye.kinds.postgres.session import LOG_SCHEMA, Connection, fetch
 from wye.kinds.postgres.walk import enum_name
 
@@ -155,9 +155,13 @@ class Settings:
 
 
 def sets_something(statements: Iterable[Statement]) -> bool:
-    """Whether DDL sets or makes anything of what `read_settings` reads."""
+    """Whether DDL sets or makes anything of what `read_settings` reads. What cannot be read here may."""
     for statement in statements:
-        for raw in parse(statement.sql).stmts:
+        try:
+            parsed = parse(statement.sql).stmts
+        except Unparsable:
+            return True
+        for raw in parsed:
             kind = raw.stmt.WhichOneof("node")
             commands = raw.stmt.alter_table_stmt.cmds if kind == "alter_table_stmt" else ()
             parts = {enum_name("AlterTableType", each.alter_table_cmd.subtype) for each in commands}
