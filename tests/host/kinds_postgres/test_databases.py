@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,3 +151,25 @@ def test_nothing_begins_again_once_another_database_has_committed(own_rig: Any, 
     assert [len(rows) for rows in state(production)] == [2, 3], "once where it was committed, and not where it failed"
     kind.apply(target, kind.load(kept[-1], place="postgres db", target=target), Terms())
     assert state(production) == before
+
+
+def test_a_transaction_that_may_yet_be_committed(
+    own_rig: Any, production: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = changed(own_rig, production, "insert into t.log values ('order', 1)")
+    kind, target = PostgresKind(own_rig.host), reached(own_rig, production)
+
+    def load(kept: bytes) -> Any:
+        return kind.load(kept, place="postgres db", target=target)
+
+    def keep(kept: bytes) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr("wye.kinds.postgres.kind._OVER_S", 0.1)
+            with pytest.raises(Unavailable, match="still under way"):
+                load(kept)
+        waiting.append(executor.submit(load, kept))
+
+    waiting: list[Future[Any]] = []
+    with ThreadPoolExecutor(len(NAMES)) as executor:
+        kind.apply(target, changes, Terms(), keep)
+        assert [len(each.result().databases) for each in waiting] == [1, 2]

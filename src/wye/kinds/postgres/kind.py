@@ -36,6 +36,8 @@ from wye.merge.refused import Refused
 from wye.merge.rows import Grain
 
 _READY_S = 60.0
+_OVER_S, _AGAIN_S = 30.0, 0.05
+"""How long a transaction that was cut short may go on, and how often it is asked about."""
 _SETTINGS_BYTES = 1 << 20
 _LOOK_EVERY_S, _ASK_EVERY_S = 0.001, 0.5
 _Keep = Callable[[DatabaseChanges, str], None]
@@ -304,12 +306,25 @@ class _Kept:
 
 
 def _is_committed(target: Endpoint, kept: _Kept) -> bool:
-    """A number that the server does not know yet is of a transaction that it never heard of again after a crash."""
+    """A number that the server does not know yet is of a transaction that it never heard of again after a crash. One
+    that is under way may yet be committed, though nobody waits for its answer any more. Raises Unavailable if it stays
+    under way."""
+    deadline = time.monotonic() + _OVER_S
     with _opened(target, kept.undo.database) as connection:
-        try:
-            return bool(value(connection, f"select txid_status({int(kept.transaction)}) = 'committed'"))
-        except psycopg.errors.InvalidParameterValue:
-            return False
+        while True:
+            try:
+                status = value(connection, f"select txid_status({int(kept.transaction)})")
+            except psycopg.errors.InvalidParameterValue:
+                return False
+            if status != "in progress":
+                return bool(status == "committed")
+            if time.monotonic() > deadline:
+                raise Unavailable(
+                    f"transaction {kept.transaction} in database {kept.undo.database} is still under way after"
+                    f" {_OVER_S:g} s, and whether it will be committed nobody knows",
+                    hint="see in pg_stat_activity who holds it up",
+                )
+            time.sleep(_AGAIN_S)
 
 
 def _with_lost(before: Endpoint, undo: DatabaseChanges) -> DatabaseChanges:
