@@ -133,6 +133,8 @@ def _merge_one(
 ) -> list[Figure]:
     runs = 2 if quick else 5
     lives, wholes, diffs, ratios, failed = [], [], [], [], 0
+    quiet: list[float] = []
+    merging: list[float] = []
     for number in range(runs):
         fork = client.fork("production", "m").environments[0]
         _change_again(fork, rows, changed, number)
@@ -149,6 +151,8 @@ def _merge_one(
         seen = times()
         before, during = (setting.between(seen, *span) for span in ((begin, middle), (middle, end)))
         ratios.append(percentile(during, 99) / percentile(before, 99))
+        quiet += before
+        merging += during
         failed += sum(1 for at, took in seen if at >= begin and took < 0)
         client.discard("m")
     name = f"{changed:,} changed rows of {rows:,}"
@@ -171,7 +175,12 @@ def _merge_one(
             unit="x",
             limit=3,
             runs=runs,
-            detail={"failed": failed},
+            detail={
+                "failed": failed,
+                "before p99 ms, all runs": ms(percentile(quiet, 99)),
+                "during p99 ms, all runs": ms(percentile(merging, 99)),
+                "writes during": len(merging),
+            },
         ),
     ]
 
