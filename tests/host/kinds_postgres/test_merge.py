@@ -522,6 +522,22 @@ def test_a_row_that_changes_before_it_is_deleted(rig: Any, production: Any, fork
     assert production.query(APP, "select stock from t.item where id = 50") == [(7,)]
 
 
+class Waiting(Host):
+    """Somebody writes in a transaction of his own just ahead of the first attempt to, which waits for him."""
+
+    def __init__(self, busy: Any, statement: str) -> None:
+        super().__init__()
+        self.reached = 0
+        self._busy, self._statement = busy, statement
+
+    def at(self, label: str) -> None:
+        if label == "postgres:apply:update":
+            self.reached += 1
+            if self.reached == 1:
+                self._busy.execute(self._statement)
+                threading.Timer(0.2, self._busy.commit).start()
+
+
 def test_one_who_is_quicker_and_still_at_it(rig: Any, production: Any, fork: Any) -> None:
     """The write waits for him, and then does not overwrite what he has written."""
     fork.run(APP, "update t.item set stock = 500 where id = 1")
@@ -529,17 +545,7 @@ def test_one_who_is_quicker_and_still_at_it(rig: Any, production: Any, fork: Any
     busy = production.server.connect(APP)
     busy.autocommit = False
 
-    class Waiting(Host):
-        reached = 0
-
-        def at(self, label: str) -> None:
-            if label == "postgres:apply:update":
-                self.reached += 1
-                if self.reached == 1:
-                    busy.execute("update t.item set label = 'mine' where id = 1")
-                    threading.Timer(0.2, busy.commit).start()
-
-    waiting = Waiting()
+    waiting = Waiting(busy, "update t.item set label = 'mine' where id = 1")
     apply(waiting, production.server.connect(APP), changes)
     assert waiting.reached == 2
     assert production.query(APP, "select stock, label from t.item where id = 1") == [(500, "mine")]
@@ -560,17 +566,7 @@ def test_one_who_moves_the_row_to_another_partition(rig: Any, production: Any) -
     busy = production.server.connect(APP)
     busy.autocommit = False
 
-    class Waiting(Host):
-        reached = 0
-
-        def at(self, label: str) -> None:
-            if label == "postgres:apply:update":
-                self.reached += 1
-                if self.reached == 1:
-                    busy.execute("update t.parted set at = 15 where id = 1")
-                    threading.Timer(0.2, busy.commit).start()
-
-    waiting = Waiting()
+    waiting = Waiting(busy, "update t.parted set at = 15 where id = 1")
     with pytest.raises(Refused) as error:
         apply(waiting, production.server.connect(APP), changes)
     assert [(each.kind, each.key) for each in error.value.conflicts] == [("update/delete", ("1", "1"))]

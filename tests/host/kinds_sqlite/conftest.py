@@ -17,6 +17,7 @@ from wye.kinds.files.tree import Side
 from wye.kinds.sqlite.apply import Application, merged
 from wye.kinds.sqlite.changes import SqliteChanges, changes, from_json, to_json
 from wye.kinds.sqlite.database import copy
+from wye.merge.conflict import Conflict, Decisions, Resolution
 from wye.merge.rows import Grain
 
 HOST = Host()
@@ -63,6 +64,14 @@ class Three:
                 return [(c.kind, c.place, c.key) for c in application.conflicts]
             application.commit()
         return []
+
+    def conflicts(self, decided: dict[str, Resolution] | None = None, *arguments: Any) -> list[Conflict]:
+        """Of a merge that commits nothing, and of which nothing is left in the file."""
+        before = self.path("ours").read_bytes()
+        with self.merged(Decisions(decided), *arguments) as application:
+            found = list(application.conflicts)
+        assert self.path("ours").read_bytes() == before
+        return found
 
     def query(self, name: str, statement: str) -> list[Any]:
         with closing(sqlite3.connect(self.path(name))) as connection:

@@ -13,7 +13,7 @@ import pytest
 from wye.errors import BadRequest
 from wye.host import Host
 from wye.kinds.sqlite.apply import Rules, take_back
-from wye.merge.conflict import Conflict, Decisions, Resolution
+from wye.merge.conflict import Decisions, Resolution
 from wye.merge.conflict import Side as Choice
 from wye.merge.rows import Grain
 
@@ -25,15 +25,6 @@ OURS = Resolution(side=Choice.OURS)
 REPAIRS = {Choice.OURS, Choice.VALUE}
 Three = Any
 """`conftest.Three`."""
-
-
-def conflicts(three: Three, decided: dict[str, Resolution] | None = None, *arguments: Any) -> list[Conflict]:
-    """Of a merge that commits nothing, and of which nothing is left in the file."""
-    before = three.path("ours").read_bytes()
-    with three.merged(Decisions(decided), *arguments) as application:
-        found = list(application.conflicts)
-    assert three.path("ours").read_bytes() == before
-    return found
 
 
 def value(given: Any) -> Resolution:
@@ -53,7 +44,7 @@ def test_a_child_of_a_parent_that_the_target_deleted(three: Three) -> None:
     three.copy()
     three.run("ours", "DELETE FROM parent WHERE id = 1")
     three.run("theirs", "INSERT INTO child VALUES (7, 1, NULL), (8, 2, NULL)", "UPDATE child SET p = 1 WHERE id = 1")
-    found = {c.key: c for c in conflicts(three)}
+    found = {c.key: c for c in three.conflicts()}
     assert found.keys() == {("7",), ("1",)}
     inserted, changed = found["7",], found["1",]
     for each in found.values():
@@ -62,7 +53,7 @@ def test_a_child_of_a_parent_that_the_target_deleted(three: Three) -> None:
     assert (inserted.ours, inserted.theirs) == (None, "1")
     assert (changed.ours, changed.theirs) == ("3", "1")
     decided = {inserted.id: OURS, changed.id: value(9)}
-    (again,) = conflicts(three, decided)
+    (again,) = three.conflicts(decided)
     assert again.id == changed.id
     assert "refused too" in again.detail
     assert three.merge(Decisions({inserted.id: value(None), changed.id: value("2")})) == []
@@ -75,7 +66,7 @@ def test_a_parent_that_the_fork_deleted_has_a_child_in_the_target(three: Three) 
     three.copy()
     three.run("ours", "INSERT INTO child VALUES (7, 1, NULL), (8, 1, NULL), (9, NULL, 'TWO')")
     three.run("theirs", "DELETE FROM parent WHERE id = 1", "UPDATE parent SET code = 'deux' WHERE id = 2")
-    found = {c.key: c for c in conflicts(three)}
+    found = {c.key: c for c in three.conflicts()}
     deleted, changed = found["1",], found["2",]
     assert len(found) == 2
     assert (deleted.kind, deleted.place, deleted.column) == ("fk-child-exists", "db parent", "child.p")
@@ -103,13 +94,13 @@ def test_keys_of_several_columns_of_a_table_itself_and_deferred_ones(three: Thre
     three.run("ours", "DELETE FROM place WHERE n = 22", "INSERT INTO place VALUES (9, 9, 12, 99)")
     three.run("theirs", "INSERT INTO visit VALUES (1, 2, 2), (2, 2, NULL), (3, 1, 1)")
     three.run("theirs", "DELETE FROM place WHERE n = 12")
-    found = {(c.kind, c.key): c for c in conflicts(three)}
+    found = {(c.kind, c.key): c for c in three.conflicts()}
     assert found.keys() == {("fk-parent-missing", ("1",)), ("fk-child-exists", ("1", "2"))}
     visit, place = found["fk-parent-missing", ("1",)], found["fk-child-exists", ("1", "2")]
     assert (visit.column, visit.theirs) == ("px, py", {"px": "2", "py": "2"})
     assert (place.column, [row["n"] for row in place.ours]) == ("place.up", ["99"])
     with pytest.raises(BadRequest, match="must name columns"):
-        conflicts(three, {visit.id: value(5), place.id: OURS})
+        three.conflicts({visit.id: value(5), place.id: OURS})
     assert three.merge(Decisions({visit.id: value({"px": 9, "py": 9}), place.id: OURS})) == []
     assert three.query("ours", "SELECT * FROM visit") == [(1, 9, 9), (2, 2, None), (3, 1, 1)]
     assert three.query("ours", "PRAGMA foreign_key_check") == []
@@ -141,7 +132,7 @@ def test_a_reference_is_compared_as_sqlite_does_it(three: Three) -> None:
     three.run("theirs", "DELETE FROM child", "DELETE FROM parent")
     for name in ("ours", "theirs", "base"):
         three.run(name, "PRAGMA user_version = 1")
-    found = conflicts(three)
+    found = three.conflicts()
     assert [(c.kind, c.key, c.ours) for c in found] == [("fk-child-exists", ("1",), [{"id": "1", "k": "'05'"}])]
 
 
@@ -150,11 +141,11 @@ def test_what_depends_on_something_undecided_is_told_afterwards(three: Three) ->
     three.copy()
     three.run("ours", "INSERT INTO parent VALUES (10, 'new')")
     three.run("theirs", "INSERT INTO parent VALUES (20, 'NEW')", "INSERT INTO child VALUES (5, 20, NULL)")
-    (unique,) = conflicts(three)
+    (unique,) = three.conflicts()
     assert (unique.kind, unique.key, unique.column) == ("unique", ("20",), "code")
     assert unique.ours == {"id": "10", "code": "'new'"}
-    assert conflicts(three, {unique.id: value("other")}) == []
-    (orphan,) = conflicts(three, {unique.id: OURS})
+    assert three.conflicts({unique.id: value("other")}) == []
+    (orphan,) = three.conflicts({unique.id: OURS})
     assert (orphan.kind, orphan.key) == ("fk-parent-missing", ("5",))
     assert three.merge(Decisions({unique.id: OURS, orphan.id: value(10)})) == []
     assert three.query("ours", "SELECT p FROM child WHERE id = 5") == [(10,)]
@@ -165,7 +156,7 @@ def test_what_hangs_on_a_table_that_is_refused_is_not_told(three: Three) -> None
     three.copy()
     three.run("ours", "ALTER TABLE parent DROP COLUMN gone")
     three.run("theirs", "INSERT INTO parent VALUES (20, 'new', 1)", "INSERT INTO child VALUES (5, 20, NULL)")
-    assert [(found.kind, found.key) for found in conflicts(three)] == [("schema", ("parent",))]
+    assert [(found.kind, found.key) for found in three.conflicts()] == [("schema", ("parent",))]
 
 
 def test_every_unique_key_that_a_row_runs_into_is_told_at_once(three: Three) -> None:
@@ -174,7 +165,7 @@ def test_every_unique_key_that_a_row_runs_into_is_told_at_once(three: Three) -> 
     three.copy()
     three.run("ours", "INSERT INTO t VALUES (1, 'a', 'x', 1), (2, 'z', 'B', 7), (3, 'y', 'y', 200)")
     three.run("theirs", "INSERT INTO t VALUES (10, 'a', 'b', 7), (11, 'f', 'f', 200)")
-    found = {(c.key, c.column): c for c in conflicts(three)}
+    found = {(c.key, c.column): c for c in three.conflicts()}
     assert found.keys() == {(("10",), "a"), (("10",), "b, c"), (("11",), "index 'odd'")}
     assert all((c.kind, c.choices) == ("unique", REPAIRS) for c in found.values())
     assert found[("10",), "b, c"].ours["id"] == "2"
@@ -189,7 +180,7 @@ def test_an_index_over_some_rows_refuses_what_comes_to_be_among_them(three: Thre
     three.copy()
     three.run("ours", "UPDATE t SET taken = 1 WHERE id = 1")
     three.run("theirs", "UPDATE t SET taken = 1 WHERE id = 2")
-    (found,) = conflicts(three)
+    (found,) = three.conflicts()
     assert (found.kind, found.key, found.column, found.choices) == ("unique", ("2",), "seat", REPAIRS)
     assert found.ours == {"id": "2", "seat": "7", "taken": "0"}
     assert three.merge(Decisions({found.id: value({"seat": 8})})) == []
@@ -208,12 +199,12 @@ def test_checks_nulls_and_types(three: Three) -> None:
     three.copy()
     three.run("ours", "UPDATE t SET low = 18 WHERE id = 1", "UPDATE need SET v = 2")
     three.run("theirs", "UPDATE t SET high = 15 WHERE id = 1", "UPDATE t SET low = 11 WHERE id = 2")
-    (check,) = conflicts(three)
+    (check,) = three.conflicts()
     assert (check.kind, check.key, check.column, check.choices) == ("check", ("1",), "ordered", REPAIRS)
     assert (check.ours, check.theirs) == (
         {"id": "1", "low": "18", "high": "20"}, {"id": "1", "low": "18", "high": "15"},
     )  # fmt: skip
-    (other,) = conflicts(three, {check.id: value({"low": 13})})
+    (other,) = three.conflicts({check.id: value({"low": 13})})
     assert (other.kind, other.column, other.id != check.id) == ("check", "low <> 13", True)
     assert three.merge(Decisions({check.id: value({"low": 14})})) == []
     assert three.query("ours", "SELECT low, high FROM t") == [(14, 15), (11, 20)]
@@ -224,9 +215,9 @@ def test_a_null_that_a_person_gave_where_there_can_be_none(three: Three) -> None
     three.copy()
     three.run("ours", "UPDATE t SET a = 2")
     three.run("theirs", "UPDATE t SET a = 3")
-    (cell,) = conflicts(three)
+    (cell,) = three.conflicts()
     decided = {cell.id: value(None)}
-    (null,) = conflicts(three, decided)
+    (null,) = three.conflicts(decided)
     assert (null.kind, null.column, null.ours, null.theirs, null.choices) == (
         "not-null", "a", {"id": "1", "a": "2"}, {"id": "1", "a": None}, REPAIRS,
     )  # fmt: skip
@@ -250,9 +241,9 @@ def test_a_parent_table_that_only_one_side_may_change(three: Three) -> None:
     three.run("ours", "INSERT INTO parent VALUES (10, 'ours')")
     three.run("theirs", "INSERT INTO parent VALUES (20, 'theirs')", "INSERT INTO child VALUES (5, 20, NULL)")
     rules = {"parent": Rules(grain=Grain.TABLE)}
-    (whole,) = conflicts(three, None, rules)
+    (whole,) = three.conflicts(None, rules)
     assert whole.kind == "table/table"
-    (orphan,) = conflicts(three, {whole.id: OURS}, rules)
+    (orphan,) = three.conflicts({whole.id: OURS}, rules)
     assert (orphan.kind, orphan.key) == ("fk-parent-missing", ("5",))
     assert three.merge(Decisions({whole.id: Resolution(side=Choice.THEIRS)}), rules) == []
     assert three.query("ours", "PRAGMA foreign_key_check") == []
@@ -283,7 +274,7 @@ def test_references_that_only_the_target_has(three: Three) -> None:
         "CREATE TABLE late (id INTEGER PRIMARY KEY, m REFERENCES parent (mine))", "INSERT INTO late VALUES (1, 10)",
     )  # fmt: skip
     three.run("theirs", "DELETE FROM parent WHERE id = 1")
-    (found,) = conflicts(three)
+    (found,) = three.conflicts()
     assert (found.kind, found.place, found.key, found.choices) == ("foreign-key", "db", ("late",), frozenset())
     three.run("ours", "DELETE FROM late")
     assert three.merge() == []
@@ -385,14 +376,14 @@ def test_rounds_against_sqlite_itself(three: Three) -> None:
         base, ours, theirs = (rows_of(again, name) for name in ("base", "ours", "theirs"))
         expected = three_ways(base, ours, theirs)
         decided: dict[str, Resolution] = {}
-        found = conflicts(again)
+        found = again.conflicts()
         assert bool(found) == (expected is None or not holds(expected)), (seed, found)
         assert all(Choice.OURS in each.choices for each in found), (seed, found)
         seen.update({each.kind for each in found} or {"clean"})
         while found:
             assert all(each.id not in decided for each in found), (seed, found)
             decided |= {each.id: OURS for each in found}
-            found = conflicts(again, decided)
+            found = again.conflicts(decided)
         assert again.merge(Decisions(decided)) == []
         after = rows_of(again, "ours")
         assert holds(after), seed

@@ -10,7 +10,7 @@ import pytest
 
 from wye.host import Host
 from wye.kinds.sqlite.apply import take_back
-from wye.merge.conflict import Conflict, Decisions, Resolution
+from wye.merge.conflict import Decisions, Resolution
 from wye.merge.conflict import Side as Choice
 
 pytestmark = pytest.mark.host
@@ -20,15 +20,6 @@ FILE = "volumes/data/app.db"
 OURS = Resolution(side=Choice.OURS)
 Three = Any
 """`conftest.Three`."""
-
-
-def conflicts(three: Three, decided: dict[str, Resolution] | None = None) -> list[Conflict]:
-    """Of a merge that commits nothing."""
-    before = three.path("ours").read_bytes()
-    with three.merged(Decisions(decided)) as application:
-        found = list(application.conflicts)
-    assert three.path("ours").read_bytes() == before
-    return found
 
 
 FAMILY = [
@@ -44,13 +35,13 @@ def test_a_parent_table(three: Three) -> None:
     three.copy()
     three.run("ours", "INSERT INTO child VALUES (1, 1, 'TWO', 1), (2, 9, NULL, 1)")
     three.run("theirs", "DROP TABLE old", "UPDATE child SET n = 2 WHERE id = 3", "CREATE TABLE other (a)")
-    found = {c.column: c for c in conflicts(three)}
+    found = {c.column: c for c in three.conflicts()}
     assert found.keys() == {"child.o", "child.c"}
     for each in found.values():
         assert (each.kind, each.place, each.key, each.choices) == ("fk-child-exists", "db old", (), {Choice.OURS})
         assert each.ours == [{"id": "1", "o": "1", "c": "'TWO'", "n": "1"}]
         assert "1 rows do in the target" in each.detail
-    assert [c.column for c in conflicts(three, {found["child.o"].id: OURS})] == ["child.c"]
+    assert [c.column for c in three.conflicts({found["child.o"].id: OURS})] == ["child.c"]
     decided = Decisions({each.id: OURS for each in found.values()})
     before = three.dump("ours")
     with three.merged(decided) as application:
@@ -81,10 +72,10 @@ def test_a_row_of_the_fork_that_refers_to_what_it_dropped(three: Three) -> None:
     three.run("base", *FAMILY)
     three.copy()
     three.run("theirs", "DROP TABLE old", "INSERT INTO child VALUES (2, 1, NULL, 1), (3, NULL, NULL, 1)")
-    (orphan,) = conflicts(three)
+    (orphan,) = three.conflicts()
     assert (orphan.kind, orphan.place, orphan.key) == ("fk-parent-missing", "db child", ("2",))
     three.run("ours", "INSERT INTO child VALUES (9, 1, NULL, 1)")
-    (parent,) = conflicts(three)
+    (parent,) = three.conflicts()
     assert (parent.kind, parent.place) == ("fk-child-exists", "db old"), "the fork's row hangs on it"
     assert three.merge(Decisions({parent.id: OURS})) == []
     assert three.query("ours", "SELECT id, o FROM child") == [(2, 1), (3, None), (9, 1)]
@@ -103,7 +94,7 @@ def test_tables_that_hang_on_each_other(three: Three) -> None:
     three.run("theirs", "DROP TABLE a", "DROP TABLE b")
     decided: dict[str, Resolution] = {}
     places = []
-    while found := conflicts(three, decided):
+    while found := three.conflicts(decided):
         places += [each.place for each in found]
         decided |= {each.id: OURS for each in found}
     assert sorted(places) == ["db a", "db b"]
@@ -118,7 +109,7 @@ def test_a_table_dropped_for_one_of_nearly_its_name(three: Three) -> None:
     three.copy()
     three.run("ours", "INSERT INTO child VALUES (1, 1, NULL, 1)")
     three.run("theirs", "DROP TABLE old", "CREATE TABLE Old (id INTEGER PRIMARY KEY, code TEXT UNIQUE)")
-    assert [(c.kind, c.key, c.choices) for c in conflicts(three)] == [("foreign-key", ("child",), frozenset())]
+    assert [(c.kind, c.key, c.choices) for c in three.conflicts()] == [("foreign-key", ("child",), frozenset())]
     three.run("theirs", "INSERT INTO Old VALUES (1, 'new')")
     assert three.merge() == []
     assert three.query("ours", "SELECT * FROM old") == [(1, "new")]
@@ -147,7 +138,7 @@ def test_what_the_target_changed_can_be_kept(three: Three) -> None:
     three.run("ours", "INSERT INTO log VALUES (1)", "UPDATE t SET b = 7")
     three.run("theirs", "DROP VIEW v", "DROP TABLE log", "UPDATE t SET a = 2", "ALTER TABLE t DROP COLUMN b")
     three.run("theirs", "INSERT INTO t VALUES (2, 2)")
-    found = {c.key: c for c in conflicts(three)}
+    found = {c.key: c for c in three.conflicts()}
     assert found.keys() == {("log",), ("t",)}
     assert all((c.kind, c.place, c.choices) == ("drop-vs-change", "db", {Choice.OURS}) for c in found.values())
     before = three.dump("ours")
@@ -193,7 +184,7 @@ def test_rounds(three: Three) -> None:
         again.run("theirs", *(["DROP TABLE leaf", "DELETE FROM child"] if rng.random() < 0.3 else []))
         again.run("theirs", "UPDATE child SET o = NULL, c = NULL", "DROP TABLE old")
         decided: dict[str, Resolution] = {}
-        while found := conflicts(again, decided):
+        while found := again.conflicts(decided):
             seen.update(each.kind for each in found)
             assert all(each.id not in decided and Choice.OURS in each.choices for each in found), (seed, found)
             decided |= {each.id: OURS for each in found}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from wye.kinds.sqlite.database import DatabaseBusy
-from wye.merge.conflict import Conflict, Decisions, Resolution
+from wye.merge.conflict import Decisions, Resolution
 from wye.merge.conflict import Side as Choice
 
 pytestmark = pytest.mark.host
@@ -20,12 +20,6 @@ pytestmark = pytest.mark.host
 OURS = Resolution(side=Choice.OURS)
 Three = Any
 """`conftest.Three`."""
-
-
-def conflicts(three: Three, decided: dict[str, Resolution] | None = None) -> list[Conflict]:
-    """Of a merge that commits nothing."""
-    with three.merged(Decisions(decided)) as application:
-        return list(application.conflicts)
 
 
 def exact(three: Three, name: str, statement: str) -> list[str]:
@@ -100,7 +94,7 @@ def test_keys_that_are_nearly_equal(three: Three) -> None:
     assert three.query("ours", "SELECT * FROM padded") == [("a  ", 1)]
     three.run("theirs", "INSERT INTO folded VALUES ('C', 1)")
     three.run("ours", "INSERT INTO folded VALUES ('c', 2)")
-    assert [(c.kind, c.key) for c in conflicts(three)] == [("insert/insert", ("'C'",))]
+    assert [(c.kind, c.key) for c in three.conflicts()] == [("insert/insert", ("'C'",))]
 
 
 def test_rowids_say_nothing(three: Three) -> None:
@@ -121,9 +115,9 @@ def test_keys_that_are_given_out_again(three: Three) -> None:
     three.copy()
     for name in ("ours", "theirs"):
         three.run(name, "DELETE FROM t WHERE id = 2", f"INSERT INTO t VALUES (2, '{name}')")
-    assert [(c.kind, c.key, c.column) for c in conflicts(three)] == [("update/update", ("2",), "v")]
+    assert [(c.kind, c.key, c.column) for c in three.conflicts()] == [("update/update", ("2",), "v")]
     three.run("theirs", "UPDATE t SET v = 2 WHERE id = 2", "DELETE FROM hidden")
-    assert {c.key for c in conflicts(three) if "hide the rowid" in c.detail} == {("1", "1", "1")}
+    assert {c.key for c in three.conflicts() if "hide the rowid" in c.detail} == {("1", "1", "1")}
 
 
 # ---------------------------------------------------------------- tables
@@ -142,8 +136,8 @@ def test_strict_tables(three: Three) -> None:
         "(1, 5, 3.0, ('text', b'04'), b'', ('text', b'05'))", "(2, 2, 2.0, ('text', b'2'), b'', 1.0)",
     ]  # fmt: skip
     three.run("theirs", "UPDATE t SET i = 6 WHERE id = 1")
-    (found,) = conflicts(three)
-    refused = conflicts(three, {found.id: Resolution(side=Choice.VALUE, value="many")})
+    (found,) = three.conflicts()
+    refused = three.conflicts({found.id: Resolution(side=Choice.VALUE, value="many")})
     assert [(c.key, c.choices) for c in refused] == [(("1",), {Choice.OURS, Choice.VALUE})]
 
 
@@ -157,7 +151,7 @@ def test_generated_columns(three: Three) -> None:
     assert three.merge() == [], "values that are computed can be exchanged too"
     assert three.query("ours", "SELECT * FROM t") == [(1, 2, 4, "2x"), (2, 1, 2, "1x"), (7, 9, 18, "9x")]
     three.run("theirs", "INSERT INTO t (id, a) VALUES (8, 9)")
-    (found,) = conflicts(three)
+    (found,) = three.conflicts()
     assert (found.kind, found.key) == ("unique", ("8",))
     assert three.merge(Decisions({found.id: Resolution(side=Choice.VALUE, value={"a": 10})})) == []
 
@@ -205,7 +199,7 @@ def test_what_the_target_made_for_something_that_the_fork_dropped(three: Three) 
     three.run("theirs", "DROP VIEW seen", "DROP TABLE old")
     three.run("ours", "CREATE INDEX i ON old (a)")
     three.run("ours", "CREATE TRIGGER v INSTEAD OF INSERT ON seen BEGIN INSERT INTO old VALUES (new.a); END")
-    found = {c.key: c for c in conflicts(three)}
+    found = {c.key: c for c in three.conflicts()}
     assert {(c.kind, *c.key, *c.choices) for c in found.values()} == {
         ("drop-vs-change", "old", "ours"), ("drop-vs-change", "seen", "ours"),
     }  # fmt: skip
@@ -231,7 +225,7 @@ def test_virtual_tables_stay_or_are_made_by_hand(three: Three) -> None:
     assert three.merge() == []
     assert three.query("ours", "SELECT count(*) FROM search_history") == [(1,)]
     three.run("theirs", "INSERT INTO t VALUES (2, 'two')")
-    (found,) = conflicts(three)
+    (found,) = three.conflicts()
     assert (found.kind, found.key, found.choices) == ("virtual-table", ("search",), {Choice.OURS})
     assert "rebuild it" in found.detail
     assert three.merge(Decisions({found.id: OURS})) == []
@@ -240,10 +234,10 @@ def test_virtual_tables_stay_or_are_made_by_hand(three: Three) -> None:
     assert three.query("ours", "SELECT rowid FROM search WHERE search MATCH 'one OR two'") == [(1,), (2,)]
     near = "CREATE VIRTUAL TABLE near USING rtree (id, low, high)"
     three.run("theirs", near, "CREATE TRIGGER b AFTER DELETE ON t BEGIN DELETE FROM near WHERE id = old.id; END")
-    refused = {c.key: c for c in conflicts(three)}
+    refused = {c.key: c for c in three.conflicts()}
     assert refused["near",].choices == frozenset(), "what the fork defined besides rests on it"
     three.run("ours", near)
-    again = {c.key: c.id for c in conflicts(three)}
+    again = {c.key: c.id for c in three.conflicts()}
     assert again.keys() == {("search",), ("near",)}
     assert three.merge(Decisions(dict.fromkeys(again.values(), OURS))) == []
     three.run("ours", "DELETE FROM t WHERE id = 2")
@@ -272,7 +266,7 @@ def test_names_that_need_quotes(three: Three, name: str) -> None:
     assert three.query("ours", f"SELECT * FROM {table}") == rows
     three.run("ours", "INSERT INTO other VALUES (7)")
     three.run("theirs", f"DROP TABLE {table}")
-    while found := conflicts(three):
+    while found := three.conflicts():
         assert {c.kind for c in found} <= {"drop-vs-change", "fk-child-exists"}
         if three.merge(Decisions({c.id: OURS for c in found})) == []:
             break

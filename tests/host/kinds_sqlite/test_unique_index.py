@@ -13,7 +13,7 @@ import pytest
 from wye.host import Host
 from wye.kinds.sqlite.apply import take_back
 from wye.kinds.sqlite.schema import Indexed, indexed
-from wye.merge.conflict import Conflict, Decisions, Resolution
+from wye.merge.conflict import Decisions, Resolution
 from wye.merge.conflict import Side as Choice
 
 pytestmark = pytest.mark.host
@@ -23,15 +23,6 @@ FILE = "volumes/data/app.db"
 OURS = Resolution(side=Choice.OURS)
 Three = Any
 """`conftest.Three`."""
-
-
-def conflicts(three: Three, decided: dict[str, Resolution] | None = None) -> list[Conflict]:
-    """Of a merge that commits nothing."""
-    before = three.path("ours").read_bytes()
-    with three.merged(Decisions(decided)) as application:
-        found = list(application.conflicts)
-    assert three.path("ours").read_bytes() == before
-    return found
 
 
 def value(given: Any) -> Resolution:
@@ -47,7 +38,7 @@ def test_rows_that_only_the_target_has(three: Three) -> None:
     three.copy()
     three.run("ours", "INSERT INTO t VALUES (5, 'Y', 1), (6, 'y', 2), (7, NULL, 1), (8, NULL, 1), (9, 'z', 1)")
     three.run("theirs", "CREATE UNIQUE INDEX once ON t (a COLLATE NOCASE DESC)", "UPDATE t SET b = 2")
-    (found,) = conflicts(three)
+    (found,) = three.conflicts()
     assert (found.kind, found.place, found.key, found.choices) == ("unique-index", "db t", ("once",), {Choice.OURS})
     assert (found.column, [row["id"] for row in found.ours]) == ("a", ["5", "6"])
     assert "2 rows of the target are equal" in found.detail
@@ -78,7 +69,7 @@ def test_rows_of_both(three: Three) -> None:
         "UPDATE t SET b = 9 WHERE id = 1", "INSERT INTO loose VALUES (1, 'theirs')",
         "CREATE UNIQUE INDEX once ON t (a)", "CREATE UNIQUE INDEX alone ON loose (a) WHERE b IS NOT NULL",
     )  # fmt: skip
-    found = {c.key: c for c in conflicts(three)}
+    found = {c.key: c for c in three.conflicts()}
     assert found.keys() == {("20",), ("2",), ("1", "'theirs'")}
     assert all((c.kind, c.column) == ("unique", "a") for c in found.values())
     assert all(c.choices == {Choice.OURS, Choice.VALUE} for c in found.values())
@@ -97,7 +88,7 @@ def test_an_index_that_takes_the_place_of_another(three: Three) -> None:
     three.copy()
     three.run("ours", "INSERT INTO t VALUES (1, 1, 1), (2, 1, 2)")
     three.run("theirs", "DROP INDEX i", "CREATE UNIQUE INDEX i ON t (a)")
-    (found,) = conflicts(three)
+    (found,) = three.conflicts()
     assert (found.base, found.theirs) == ("CREATE UNIQUE INDEX i ON t (a, b)", "CREATE UNIQUE INDEX i ON t (a)")
     before = three.dump("ours")
     assert three.merge(Decisions({found.id: OURS})) == []
@@ -109,9 +100,9 @@ def test_what_hangs_on_something_undecided_is_told_afterwards(three: Three) -> N
     three.copy()
     three.run("theirs", "DELETE FROM t WHERE id = 2", "CREATE UNIQUE INDEX once ON t (a)")
     three.run("ours", "UPDATE t SET b = 5 WHERE id = 2")
-    (deleted,) = conflicts(three)
+    (deleted,) = three.conflicts()
     assert deleted.kind == "delete/update"
-    (found,) = conflicts(three, {deleted.id: OURS})
+    (found,) = three.conflicts({deleted.id: OURS})
     assert (found.kind, [row["id"] for row in found.ours]) == ("unique-index", ["1", "2"])
     assert three.merge(Decisions({deleted.id: Resolution(side=Choice.THEIRS)})) == []
     assert len(indexes(three)) == 1
@@ -180,7 +171,7 @@ def test_rounds_against_sqlite_itself(three: Three, index: str) -> None:
             continue
         write("theirs", rng.randrange(4))
         decided: dict[str, Resolution] = {}
-        while found := conflicts(again, decided):
+        while found := again.conflicts(decided):
             seen.update(each.kind for each in found)
             assert all(each.id not in decided and Choice.OURS in each.choices for each in found), (seed, found)
             decided |= {each.id: OURS for each in found}
