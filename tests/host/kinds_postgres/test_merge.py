@@ -578,6 +578,24 @@ def test_one_who_moves_the_row_to_another_partition(rig: Any, production: Any) -
     busy.close()
 
 
+def test_one_who_gives_the_same_value_where_nothing_waits_for_him(rig: Any, production: Any) -> None:
+    """The server checks a deferrable constraint only for what it can see: both would come in."""
+    production.run(APP, "create table line (id int primary key, pos int unique deferrable)")
+    fork = rig.fork(production)
+    fork.run(APP, "insert into line values (1, 5)")
+    changes = changes_of(rig, fork)
+    fork.discard()
+    busy = production.server.connect(APP)
+    busy.autocommit = False
+    busy.execute("insert into t.line values (2, 5)")
+    threading.Timer(0.3, busy.commit).start()
+    with pytest.raises(Refused) as error:
+        rig.apply(production, changes)
+    assert [each.kind for each in error.value.conflicts] == ["unique"]
+    assert production.query(APP, "select * from t.line") == [(2, 5)]
+    busy.close()
+
+
 def test_what_was_in_the_way_and_is_gone(rig: Any, production: Any, fork: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A constraint refuses the rows together; when they are tried one by one, none of them any more."""
     fork.run(APP, "update t.item set code = 'taken' where id = 1")

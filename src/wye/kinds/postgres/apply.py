@@ -23,7 +23,7 @@ from wye.kinds.postgres.changes import DatabaseChanges, Return
 from wye.kinds.postgres.ddl import EXPAND, Statement, added_values
 from wye.kinds.postgres.giving_way import IN_THE_WAY, GivingWay, told
 from wye.kinds.postgres.locking import DEADLOCK_MS, lock_for_schema
-from wye.kinds.postgres.references import check_deferred, check_references, keep_parents
+from wye.kinds.postgres.references import check_deferred, check_references, hold_deferrable, keep_parents
 from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.replay import expand, fingerprint, replay, split
 from wye.kinds.postgres.returning import Returning
@@ -314,6 +314,7 @@ class _Merge:
             with connection.transaction():
                 copy_all(connection, tables, self.decisions)
                 renumber(connection, tables, self.changes.sequences)
+                hold_deferrable(connection, tables)
                 keys = keep_parents(connection, tables)
                 if not write(self.host, connection, tables):
                     refused = explain(connection, database, tables)

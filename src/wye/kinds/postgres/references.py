@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.session import Connection, fetch, names, quote
 from wye.kinds.postgres.stage import DELETE, INSERT, RECREATE, UPDATE, Staged, changed
-from wye.kinds.postgres.tables import ForeignKey, read_foreign_keys
+from wye.kinds.postgres.tables import ForeignKey, Index, read_foreign_keys
 from wye.kinds.postgres.violations import Violation, key_cells, place_of
 from wye.merge.conflict import Conflict, Side
 from wye.merge.settling import CHOICES, named_cells
@@ -43,6 +43,21 @@ def keep_parents(connection: Connection, tables: Sequence[Staged]) -> list[Forei
     return keys
 
 
+def hold_deferrable(connection: Connection, tables: Sequence[Staged]) -> None:
+    """To call before writing: waits for writers of tables whose unique constraints are deferrable, and keeps others
+    out. Such an index lets in a value that somebody has given and not committed; his check was before, ours is off."""
+    for staged in tables:
+        if _deferrable(staged):
+            connection.execute(f"lock table {staged.relation.source} in share row exclusive mode")
+
+
+def _deferrable(staged: Staged) -> list[Index]:
+    """Unique constraints that the server does not enforce for what is written here."""
+    if not staged.count(INSERT, UPDATE, RECREATE):
+        return []
+    return [index for index in staged.relation.indexes if index.unique and not index.immediate]
+
+
 def check_references(
     connection: Connection, database: str, tables: Sequence[Staged], keys: Sequence[ForeignKey]
 ) -> list[Violation]:
@@ -62,9 +77,7 @@ def check_deferred(connection: Connection, database: str, tables: Sequence[Stage
     """What deferrable unique constraints refuse. Which of the rows was first, nobody can say any more."""
     found: list[Violation] = []
     for staged in tables:
-        for index in staged.relation.indexes:
-            if index.immediate or not index.unique or not staged.count(INSERT, UPDATE, RECREATE):
-                continue
+        for index in _deferrable(staged):
             columns = names(index.columns, "t.")
             given = [f"t.{quote(c)} is not null" for c in index.columns]
             whole = "true" if index.nulls_are_equal else " and ".join(given)
