@@ -203,6 +203,9 @@ MERGES = {
 
 @pytest.mark.parametrize("statements", MERGES.values(), ids=MERGES)
 def test_there_and_back(rig: Any, production: Any, statements: list[str]) -> None:
+    needs_citext = any("citext" in each for each in statements)
+    if needs_citext and not production.query(APP, "select from pg_available_extensions where name = 'citext'"):
+        pytest.skip("this server has no citext")
     before = state(production)
     undo = merged(rig, production, *statements)
     assert not undo.irreversible
