@@ -125,22 +125,21 @@ class Definitions:
                     name: sql for name, sql in self._beside(change.name).items() if name not in changed
                 }
             for statement in self._statements(change, step):
-                try:
-                    self._connection.execute(statement)
-                    self.done += 1
-                except apsw.Error as error:
-                    self._refuse(change.name, f"{statement}: {error}", change.before, None, change.after)
+                if not self._run(statement, change.name, change.before, change.after):
                     break
+                self.done += 1
         if step == REST:
             for (_, name), statement in self._beside_views.items():
-                self._again(name, statement)
+                self._run(statement, name, statement, statement)
 
-    def _again(self, trigger: str, statement: str) -> None:
-        """What went with a view that was made anew."""
+    def _run(self, statement: str, name: str, before: Json, after: Json) -> bool:
+        """Whether the target takes it; if not, `name` is refused."""
         try:
             self._connection.execute(statement)
         except apsw.Error as error:
-            self._refuse(trigger, f"{statement}: {error}", statement, None, statement)
+            self._refuse(name, f"{statement}: {error}", before, None, after)
+            return False
+        return True
 
     def _statements(self, change: ObjectChange, step: int) -> tuple[str, ...]:
         if step == REST and change.type == "index":

@@ -44,17 +44,16 @@ class UniqueIndex:
         self._connection = connection
         self._cells = cells
         self._change = change
-        ((table,),) = connection.execute(  # the failed statement has left nothing, so its text must say it
-            "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name = ? COLLATE NOCASE",
-            (indexed(change.after or "").table,),
+        self._of = indexed(change.after or "")  # the failed statement has left nothing, so its text must say it
+        ((table,),) = connection.execute(
+            "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name = ? COLLATE NOCASE", (self._of.table,)
         ).fetchall()
         self._shape: Shape = read_shape(connection, "main", str(table))
         self._place = f"{place} {table}"
         spelt = {column.lower(): column for column in self._shape.columns}
-        parts = indexed(change.after or "").parts
-        plain = [spelt.get(_plain(part).lower()) for part in parts]
+        plain = [spelt.get(_plain(part).lower()) for part in self._of.parts]
         self._columns: tuple[str, ...] = tuple(filter(None, plain)) if all(plain) else ()
-        self._column = ", ".join(self._columns or parts)
+        self._column = ", ".join(self._columns or self._of.parts)
 
     def violations(self, tables: Sequence[Staged]) -> Iterator[settling.Violation]:
         """`tables`: what the merge writes."""
@@ -78,10 +77,9 @@ class UniqueIndex:
 
     def _equal(self) -> Iterator[tuple[int, Row]]:
         """(number of a group, row), group by group."""
-        of = indexed(self._change.after or "")
-        parts = [f"({part})" for part in of.parts]
+        parts = [f"({part})" for part in self._of.parts]
         given = " AND ".join(f"{part} IS NOT NULL" for part in parts)
-        where = f"({of.where}) AND {given}" if of.where else given
+        where = f"({self._of.where}) AND {given}" if self._of.where else given
         groups = ", ".join(f"{part} AS _wye_g{i}" for i, part in enumerate(parts))
         same = " AND ".join(f"{part} = d._wye_g{i}" for i, part in enumerate(parts))
         table = f"main.{quoted(self._shape.name)}"
