@@ -33,6 +33,7 @@ class Side(StrEnum):
 
 BOTH = frozenset({Side.OURS, Side.THEIRS})
 ALL = frozenset(Side)
+OURS_ONLY, THEIRS_ONLY = frozenset({Side.OURS}), frozenset({Side.THEIRS})
 NONE: frozenset[Side] = frozenset()
 _SHOWN = 5
 

@@ -33,6 +33,10 @@ REPLAYED = {
         ("ALTER TABLE t ADD CHECK (a > 0)", AFTER),
     ],
     "refresh materialized view v": [],
+    "alter sequence s restart with 5; alter table t alter id restart": [],
+    "alter sequence s restart with 5 increment 3": [("ALTER SEQUENCE s INCREMENT 3", BEFORE)],
+    "alter table t alter id set increment 4 restart": [("ALTER TABLE t ALTER id SET INCREMENT 4", BEFORE)],
+    "alter table t alter id restart, add b int": [("ALTER TABLE t ADD COLUMN b int", BEFORE)],
     "create temp table x (i int); create temp table y as select 1": [],
     "comment on table t is 'ü'; grant select on t to app": [
         ("comment on table t is 'ü'", BEFORE),

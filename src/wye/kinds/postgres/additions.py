@@ -56,7 +56,7 @@ def _columns(connection: Connection, relation: Relation, added: list[str], *, fi
 
 
 def _with_digest(connection: Connection, relation: Relation, addition: Addition) -> Addition:
-    rows, digest = fingerprint(connection, relation, addition.columns, _given(addition))
+    rows, digest = fingerprint(connection, relation.source, addition.columns, _given(addition))
     return replace(addition, rows=rows, digest=digest)
 
 
@@ -70,7 +70,7 @@ def changed_since(connection: Connection, undo: DatabaseChanges, place: str, dec
             continue
         connection.execute(f"lock table {relation.source} in access exclusive mode")
         rows = _count_strange(connection, undo, addition, relation, number)
-        now = fingerprint(connection, relation, addition.columns, _given(addition))
+        now = fingerprint(connection, relation.source, addition.columns, _given(addition))
         if not rows or now == (addition.rows, addition.digest):
             continue
         what = "the table" if addition.is_table else ", ".join(addition.columns)

@@ -19,18 +19,20 @@ import psycopg
 from wye.host import Host
 from wye.kinds.postgres.additions import changed_since
 from wye.kinds.postgres.catalog import Schema, difference, digest, merge_schemas, read_schema
-from wye.kinds.postgres.changes import DatabaseChanges, Return
+from wye.kinds.postgres.changes import Content, DatabaseChanges, Return
 from wye.kinds.postgres.ddl import EXPAND, Statement, added_values
+from wye.kinds.postgres.drops import changed_drops
 from wye.kinds.postgres.giving_way import IN_THE_WAY, GivingWay, told
 from wye.kinds.postgres.locking import DEADLOCK_MS, lock_for_schema
+from wye.kinds.postgres.losses import GivenUp, Guarding
 from wye.kinds.postgres.references import check_deferred, check_references, hold_deferrable, keep_parents
 from wye.kinds.postgres.refuse import refusal
-from wye.kinds.postgres.replay import expand, fingerprint, replay, split
+from wye.kinds.postgres.replay import expand, replay, split
 from wye.kinds.postgres.returning import Returning
-from wye.kinds.postgres.sequences import move_ahead
+from wye.kinds.postgres.sequences import move_ahead, refuse_setting_back
 from wye.kinds.postgres.session import Connection, begin_session, fetch, value
 from wye.kinds.postgres.stage import Staged, find_targets, stage
-from wye.kinds.postgres.tables import Relation, read_tables
+from wye.kinds.postgres.tables import read_tables
 from wye.kinds.postgres.undo import Altered, Earlier, undo_of
 from wye.kinds.postgres.violations import Violation, amend, copy_all, explain
 from wye.kinds.postgres.watch import strictest, watch
@@ -146,6 +148,8 @@ class _Merge:
         """What takes it back was given away: from then on it is this attempt that commits, or none."""
         self._since = host.monotonic()
         self._before: Schema = {}
+        self._given_up: list[Content] = []
+        self._converted: list[GivenUp] = []
 
     def lap(self, step: str) -> None:
         now = self.host.monotonic()
@@ -180,6 +184,7 @@ class _Merge:
         whole = watch(self.connection, self.place, self.changes, self.options.grain, self.decisions)
         before, after = split(ddl, ddl_first=self.changes.ddl_first)
         self._replay(before)
+        refuse_setting_back(self.connection, self.changes.sequences, self.place, self.decisions)
         back = self._begin_return() if expected is not None and self.changes.back != Return() else None
         self.lap("ddl")
         tables = self._stage(columns, whole)
@@ -228,26 +233,13 @@ class _Merge:
         return {r.name: set(r.columns) for r in read_tables(self.connection, names).values()}
 
     def _refuse_lost(self, drops: bool) -> bool:
-        """What the fork dropped must be in the target as it was in the base: the drop did not see a change. Whether
-        somebody decided that all of it stays."""
-        found: list[Conflict] = []
-        for content in self.changes.contents if drops else ():
-            relation = self._relation(content.table) if content.is_drop else None
-            columns = [column for column in content.columns if relation and column in relation.columns]
-            if relation is None or not columns:
-                continue
-            self.connection.execute(f"lock table {relation.source} in access exclusive mode")
-            same = fingerprint(self.connection, relation, columns) == (content.rows, content.digest)
-            if not same or len(columns) != len(content.columns):
-                place = f"{self.place}/{content.table}"
-                detail = f"dropped in the fork, changed in the target: {', '.join(columns)}"
-                found.append(refusal("drop-vs-change", place, detail, key=content.columns))
-        stays = drops and changed_since(self.connection, self.changes, self.place, self.decisions)
-        _refuse([*found, *self.decisions.open])
+        """Whether somebody decided that all of the merge that is taken back stays."""
+        stays = False
+        if drops:
+            self._given_up += changed_drops(self.connection, self.changes, self.place, self.decisions)
+            stays = changed_since(self.connection, self.changes, self.place, self.decisions)
+        _refuse(self.decisions.open)
         return stays
-
-    def _relation(self, table: str) -> Relation | None:
-        return next(iter(read_tables(self.connection, [table]).values()), None)
 
     def _begin_return(self) -> Returning:
         """What the merge destroyed is there again, but for rows and columns."""
@@ -258,7 +250,9 @@ class _Merge:
         return back
 
     def _replay(self, statements: list[Statement]) -> None:
-        self._defining(lambda: replay(self.host, self.connection, statements))
+        guarding = Guarding(self.connection, self.place, self.decisions)
+        self._defining(lambda: replay(self.host, self.connection, statements, guarding.around))
+        self._converted += guarding.given_up
 
     def _defining(self, act: Callable[[], None]) -> None:
         try:
@@ -266,7 +260,8 @@ class _Merge:
         except IN_THE_WAY:
             raise
         except psycopg.Error as error:
-            raise Refused([refusal("ddl-failed", self.place, str(error).strip())]) from error
+            failed = refusal("ddl-failed", self.place, str(error).strip())
+            raise Refused([*self.decisions.open, failed]) from error
 
     def _stage(self, columns: Mapping[str, set[str]], whole: Mapping[str, Side]) -> list[Staged]:
         """`columns`: what the target had before the DDL; `whole`: what was decided of tables that only one side may
@@ -357,7 +352,9 @@ class _Merge:
     ) -> None:
         altered = None
         if expected is not None and earlier is not None:
-            altered = Altered(self._before, expected, earlier, read_tables(self.connection))
+            converted = (each.content(earlier.tables) for each in self._converted)
+            given_up = (*self._given_up, *(each for each in converted if each is not None))
+            altered = Altered(self._before, expected, earlier, read_tables(self.connection), given_up)
         self.applied.undo = undo_of(self.connection, self.changes, tables, ddl, altered)
 
     def _check(self) -> None:

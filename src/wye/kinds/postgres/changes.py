@@ -58,11 +58,13 @@ class TableChanges:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SequenceChange:
-    """`value` is the last one that the fork's sequence gave out."""
+    """`value` is the last one that the fork's sequence gave out, and `base` the one that the base's did; None if it
+    came with the fork."""
 
     name: str
     value: int
     increment: int
+    base: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +84,12 @@ class Addition:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
     """What a merge destroyed, by keys of the schema before it: `gone` is no longer there, `retyped` are columns with
-    the type that they have since. Definitions and values are in the bytes before the merge (`read_lost`)."""
+    the type that they have since. Definitions and values are in the bytes before the merge (`read_lost`); `given_up`
+    must be there as it is here, for somebody had written it since the merge's own base."""
 
     gone: tuple[str, ...] = ()
     retyped: tuple[tuple[str, str], ...] = ()
+    given_up: tuple[Content, ...] = ()
 
     def keys(self) -> tuple[str, ...]:
         return (*self.gone, *(key for key, _ in self.retyped))

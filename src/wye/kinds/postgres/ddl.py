@@ -58,13 +58,30 @@ _AS_IT_WAS = "REINDEX"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """What a statement takes from a column: a fingerprint of the values that it changes for good, with their rows' keys
+    `by`. If `is_whole`, of all values: nobody knows what an expression keeps. `was` and `now`: the column's type before
+    and after; `now` is empty if an attribute of the type is dropped."""
+
+    table: str
+    column: str
+    was: str
+    now: str = ""
+    by: tuple[str, ...] = ()
+    is_whole: bool = False
+    rows: int = 0
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """One statement to replay under `role` with the search path `path` (as a setting's text)."""
+    """One statement to replay under `role` with the search path `path` (as a setting's text). `losses`: in the base."""
 
     sql: str
     stage: str
     role: str
     path: str
+    losses: tuple[Loss, ...] = ()
 
 
 def last_statement(connection: Connection) -> int:
@@ -193,17 +210,39 @@ def _staged(kind: str, node: Any, text: str) -> Iterable[tuple[str, str]]:
     elif kind == "alter_enum_stmt" and node.new_val and not node.old_val:
         node.skip_if_new_val_exists = True
         yield _deparse(kind, node), EXPAND
+    elif kind == "alter_seq_stmt" and _take_out_restart(node.options):
+        yield (_deparse(kind, node) if node.options else ""), BEFORE
     elif kind == "alter_table_stmt":
-        commands = list(node.cmds)
-        for command in commands:
-            one = type(node)()
-            one.CopyFrom(node)
-            del one.cmds[:]
-            one.cmds.add().CopyFrom(command)
-            name = postgast.pg_query_pb2.AlterTableType.Name(command.alter_table_cmd.subtype)
-            yield (text if len(commands) == 1 else _deparse(kind, one)), AFTER if name in _LATE else BEFORE
+        yield from _staged_table(kind, node, text)
     else:
         yield text, BEFORE
+
+
+def _staged_table(kind: str, node: Any, text: str) -> Iterable[tuple[str, str]]:
+    for command in node.cmds:
+        options = getattr(command.alter_table_cmd, "def").list.items
+        restarts = _take_out_restart(options)
+        if restarts and not options:
+            yield "", BEFORE
+            continue
+        one = type(node)()
+        one.CopyFrom(node)
+        del one.cmds[:]
+        one.cmds.add().CopyFrom(command)
+        name = postgast.pg_query_pb2.AlterTableType.Name(command.alter_table_cmd.subtype)
+        is_whole = len(node.cmds) == 1 and not restarts
+        yield (text if is_whole else _deparse(kind, one)), AFTER if name in _LATE else BEFORE
+
+
+def _take_out_restart(options: Any) -> bool:
+    """Where a sequence goes on is no part of its definition: it comes with the positions of all sequences, and must not
+    set back one that the target has gone on with. Returns whether there was such an option."""
+    kept = [each for each in options if each.def_elem.defname != "restart"]
+    if len(kept) == len(options):
+        return False
+    del options[:]
+    options.extend(kept)
+    return True
 
 
 def added_values(statements: Iterable[Statement]) -> frozenset[str]:

@@ -3,7 +3,8 @@
 Definitions are the server's own (`definitions`). Rows of a table that was dropped come as rows to insert. Of a column
 that was dropped come the values by the table's key, or, where there is none, by all that is left of the row; of one
 that got another type only those that a cast to that type and back does not give again. So an integer that became a
-bigint costs nothing here. That the bytes are what was dropped the merge has made sure of: nobody had changed it.
+bigint costs nothing here. That the bytes are what was dropped the merge has made sure of: nobody had changed it, or
+what it was then is known by a fingerprint.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import psycopg
 
 from wye.kinds.postgres.changes import DatabaseChanges, Definition, Fill, Lost, Return, TableChanges
 from wye.kinds.postgres.definitions import COLUMNS, LAST, read_definitions
+from wye.kinds.postgres.drops import missing
 from wye.kinds.postgres.objects import name_of, parts_of
 from wye.kinds.postgres.rows import read_rows
 from wye.kinds.postgres.session import Connection, fetch, literal, names, quote
@@ -49,7 +51,7 @@ def read_lost(connection: Connection, undo: DatabaseChanges) -> DatabaseChanges:
     before: list[Definition] = []
     after: list[Definition] = []
     fills: list[Fill] = []
-    trouble: list[str] = []
+    trouble = [each for each in (missing(connection, content) for content in undo.lost.given_up) if each is not None]
     dropped = [(each.key, "") for each in columns if each.key.startswith("column ")]
     for key, since in (*dropped, *undo.lost.retyped):
         try:

@@ -29,7 +29,7 @@ from wye.kinds.postgres.catalog import (
     changed_catalogs,
     read_paths,
 )
-from wye.kinds.postgres.changes import Content, DatabaseChanges, SequenceChange, TableChanges
+from wye.kinds.postgres.changes import Content, DatabaseChanges, TableChanges
 from wye.kinds.postgres.cluster import Server
 from wye.kinds.postgres.given import given_columns
 from wye.kinds.postgres.guards import UNSEEN_CATALOGS, cluster_changes, database_changes
@@ -37,7 +37,8 @@ from wye.kinds.postgres.prepare import MAINTENANCE, TEMPLATE, list_databases, op
 from wye.kinds.postgres.replay import expand, fingerprint
 from wye.kinds.postgres.rows import Source, count_equal, differing_rows, pair
 from wye.kinds.postgres.schemas import give_schema, read_schemas
-from wye.kinds.postgres.session import LOG_SCHEMA, Connection, fetch
+from wye.kinds.postgres.sequences import moved_sequences, sequence_names
+from wye.kinds.postgres.session import Connection, fetch
 from wye.kinds.postgres.side import Side
 from wye.kinds.postgres.tables import Relation, read_tables, table_names
 from wye.merge.conflict import Conflict
@@ -47,13 +48,10 @@ from wye.merge.rows import Row
 _LOCK_TIMEOUT = "3s"
 
 _DATABASES = "select datname, oid::int8 from pg_database where datallowconn"
-_SEQUENCES = "select format('%I.%I', schemaname, sequencename) from pg_sequences"
-_SEQUENCES_AND_VIEWS = f"""
-select 'sequence', format('%I.%I', schemaname, sequencename), last_value, increment_by, null::text
-from pg_sequences where schemaname <> '{LOG_SCHEMA}'
-union all select 'view', format('%I.%I', n.nspname, c.relname), null, null, pg_relation_filepath(c.oid)
-from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'm' and c.relispopulated
-order by 1, 2"""
+_VIEWS = """
+select format('%I.%I', n.nspname, c.relname), pg_relation_filepath(c.oid)
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where c.relkind = 'm' and c.relispopulated order by 1"""
 
 
 def read_changes(
@@ -159,23 +157,22 @@ def _read_database(side: Side, watched: Callable[[str], bool]) -> tuple[Database
         contents = _contents(side, old, new, watched)
         ddl_first = True
         reached = old
-        known = {name for (name,) in fetch(side.base, _SEQUENCES)} if base != theirs else None
+        known = sequence_names(side.base) if base != theirs else None
         if base != theirs and not opaque:
-            ddl_first, failures = give_schema(side, statements, theirs, differing)
+            ddl_first, statements, failures = give_schema(side, statements, theirs, differing)
             refused += failures
             reached = read_tables(side.base)
         if refused:
             return DatabaseChanges(database=side.database), refused
         changed = base != theirs
         tables = _read_tables(side, old, reached, new, altered=changed)
-        sequences, views = _sequences_and_views(side, known)
         return DatabaseChanges(
             database=side.database,
             ddl=tuple(statements) if changed else (),
             ddl_first=ddl_first,
             tables=tuple(tables),
-            sequences=tuple(sequences),
-            views=tuple(views),
+            sequences=tuple(moved_sequences(side, known)),
+            views=tuple(_views(side)),
             contents=tuple(contents),
             base=base if changed else {},
             theirs=theirs if changed else {},
@@ -195,7 +192,7 @@ def _contents(
         if table.root == table.name and (watched(table.name) or watched(now)):
             chosen.append((tuple(table.stored), False))
         for columns, is_drop in chosen:
-            rows, digest = fingerprint(side.base, table, columns)
+            rows, digest = fingerprint(side.base, table.source, columns)
             content = Content(table=table.name, columns=columns, rows=rows, digest=digest, is_drop=is_drop, now=now)
             found.append(content)
     return found
@@ -322,17 +319,7 @@ def _without(row: Row, cells: Collection[int]) -> Row:
     return tuple(None if i in cells else cell for i, cell in enumerate(row)) if cells else row
 
 
-def _sequences_and_views(side: Side, known: Collection[str] | None) -> tuple[list[SequenceChange], list[str]]:
-    """Sequences that moved on or came with the fork, and materialized views that were filled anew. `known`: sequences
-    of the base before the fork's DDL; None: there was none. A new one counts from where the fork's rows end."""
-    base, fork = side.both(lambda connection: fetch(connection, _SEQUENCES_AND_VIEWS))
-    before = {(kind, name): (at, file) for kind, name, at, _, file in base}
-    sequences, views = [], []
-    for kind, name, at, increment, file in fork:
-        was, held = before.get((kind, name), (None, None))
-        is_new = known is not None and name not in known
-        if kind == "sequence" and at is not None and (was != at or is_new):
-            sequences.append(SequenceChange(name=name, value=at, increment=increment))
-        if kind == "view" and (held != file or side.blocks.touched(file)):
-            views.append(name)
-    return sequences, views
+def _views(side: Side) -> list[str]:
+    """Materialized views that came with the fork or were filled anew."""
+    base, fork = side.both(lambda connection: dict(fetch(connection, _VIEWS)))
+    return [name for name, file in fork.items() if base.get(name) != file or side.blocks.touched(file)]

@@ -6,7 +6,9 @@ already, is no failure here: both sides may have done the same, and the schema i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import psycopg
 
@@ -14,7 +16,6 @@ from wye.host import Host
 from wye.kinds.postgres.changes import Definition
 from wye.kinds.postgres.ddl import AFTER, EXPAND, Statement
 from wye.kinds.postgres.session import Connection, literal, names, value
-from wye.kinds.postgres.tables import Relation
 
 _EXISTS = frozenset({"42701", "42P07", "42710", "42723", "42P06"})
 _GONE = frozenset({"42703", "42P01", "42704", "42883", "3F000"})
@@ -44,18 +45,25 @@ def expand(host: Host, connection: Connection, statements: Iterable[Statement]) 
                 continue
 
 
-def replay(host: Host, connection: Connection, statements: Iterable[Statement]) -> None:
-    """Runs `statements` in the current transaction. Raises psycopg.Error at the first that fails."""
+def replay(
+    host: Host,
+    connection: Connection,
+    statements: Iterable[Statement],
+    around: Callable[[Statement], AbstractContextManager[Any]] = nullcontext,
+) -> None:
+    """Runs `statements` in the current transaction, each within its `around`. Raises psycopg.Error at the first that
+    fails."""
     for statement in statements:
         host.at("postgres:ddl:replay")
-        try:
-            with connection.transaction():
-                _run(connection, statement)
-        except psycopg.Error as error:
-            drops = " drop " in f" {statement.sql.lower()}"
-            if error.sqlstate not in _EXISTS and not (error.sqlstate in _GONE and drops):
-                raise
-    connection.execute("select set_config('search_path', '', true), set_config('role', 'none', true)")
+        with around(statement):
+            try:
+                with connection.transaction():
+                    _run(connection, statement)
+            except psycopg.Error as error:
+                drops = " drop " in f" {statement.sql.lower()}"
+                if error.sqlstate not in _EXISTS and not (error.sqlstate in _GONE and drops):
+                    raise
+    step_back(connection)
 
 
 def define(
@@ -83,13 +91,11 @@ def define(
     return waiting
 
 
-def fingerprint(
-    connection: Connection, table: Relation, columns: Sequence[str], where: str = "true"
-) -> tuple[int, str]:
-    """Number of rows, and a digest of these columns of all of them that their order does not matter to. `where`: about
-    rows `t`."""
+def fingerprint(connection: Connection, source: str, columns: Sequence[str], where: str = "true") -> tuple[int, str]:
+    """Number of rows, and a digest of these columns of all of them that their order does not matter to. `source`: for
+    FROM; `where`: about its rows `t`."""
     sql = f"""select count(*), coalesce(sum(hashtextextended(row({names(columns, "t.")})::text, 0)), 0)::text
-        from {table.source} t where {where}"""
+        from {source} t where {where}"""
     row = connection.execute(sql).fetchone()
     assert row is not None
     return row[0], row[1]
@@ -99,7 +105,17 @@ def exists(connection: Connection, table: str) -> bool:
     return bool(value(connection, f"select to_regclass({literal(table)}) is not null"))
 
 
-def _run(connection: Connection, statement: Statement) -> None:
+def run_as(connection: Connection, statement: Statement) -> None:
+    """From here on under its role and its search path."""
     path, role = literal(statement.path), literal(statement.role)
     connection.execute(f"select set_config('search_path', {path}, true), set_config('role', {role}, true)")
+
+
+def step_back(connection: Connection) -> None:
+    """From here on under the session's own role, without a search path."""
+    connection.execute("select set_config('search_path', '', true), set_config('role', 'none', true)")
+
+
+def _run(connection: Connection, statement: Statement) -> None:
+    run_as(connection, statement)
     connection.execute(statement.sql)

@@ -13,6 +13,7 @@ import psycopg
 from wye.kinds.postgres.blocks import Ranges
 from wye.kinds.postgres.catalog import CATALOGS, Schema, difference, read_schema, read_versions
 from wye.kinds.postgres.ddl import Statement, last_statement, read_statements
+from wye.kinds.postgres.losses import Measuring
 from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.replay import replay, split
 from wye.kinds.postgres.session import Connection
@@ -43,24 +44,27 @@ def read_schemas(
 
 def give_schema(
     side: Side, statements: list[Statement], theirs: Schema, differing: Mapping[str, Ranges]
-) -> tuple[bool, list[Conflict]]:
+) -> tuple[bool, list[Statement], list[Conflict]]:
     """Gives the base the fork's schema. Whether all DDL can run ahead of the rows is found by trying; where it cannot,
-    it can without rows, and that tells whether it is all there was. `differing`: catalogs."""
+    it can without rows, and that tells whether it is all there was. `differing`: catalogs. Returns also the statements,
+    with what they took from the base's values."""
+    measuring = Measuring(side.base)
     try:
         with side.base.transaction():
-            replay(side.host, side.base, split(statements, ddl_first=True)[0])
-        return True, _unexplained(side, statements, theirs, differing)
+            replay(side.host, side.base, split(statements, ddl_first=True)[0], measuring.around)
+        return True, measuring.statements, _unexplained(side, statements, theirs, differing)
     except psycopg.Error:
-        pass
+        measuring = Measuring(side.base)
     try:
         with side.base.transaction(force_rollback=True):
             _empty(side.base)
             replay(side.host, side.base, split(statements, ddl_first=True)[0])
             found = _unexplained(side, statements, theirs, differing)
-        replay(side.host, side.base, split(statements, ddl_first=False)[0])
+        before, after = split(statements, ddl_first=False)
+        replay(side.host, side.base, before, measuring.around)
     except psycopg.Error as error:
-        return False, [refusal("ddl-not-replayable", side.place, str(error).strip())]
-    return False, found
+        return False, statements, [refusal("ddl-not-replayable", side.place, str(error).strip())]
+    return False, [*measuring.statements, *after], found
 
 
 def _empty(connection: Connection) -> None:

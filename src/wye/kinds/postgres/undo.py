@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from wye.kinds.postgres.additions import additions
 from wye.kinds.postgres.catalog import Schema, difference
-from wye.kinds.postgres.changes import DatabaseChanges, Lost, Return, TableChanges
+from wye.kinds.postgres.changes import Content, DatabaseChanges, Lost, Return, TableChanges
 from wye.kinds.postgres.ddl import Statement
 from wye.kinds.postgres.objects import Name, qualified
 from wye.kinds.postgres.reverse import reverse
@@ -44,12 +44,14 @@ class Earlier:
 
 @dataclass(frozen=True, slots=True)
 class Altered:
-    """The target's schema, and its tables by oid, before the merge's DDL and after it."""
+    """The target's schema, and its tables by oid, before the merge's DDL and after it. `given_up`: what went although
+    it had been changed."""
 
     before: Schema
     after: Schema
     earlier: Earlier
     new: Mapping[int, Relation]
+    given_up: tuple[Content, ...] = ()
 
     @property
     def old(self) -> Mapping[int, Relation]:
@@ -102,7 +104,11 @@ def undo_of(
         base=after,
         theirs=before,
         additions=added,
-        lost=Lost(gone=found.lost, retyped=tuple(_types_since(connection, found.retyped))),
+        lost=Lost(
+            gone=found.lost,
+            retyped=tuple(_types_since(connection, found.retyped)),
+            given_up=altered.given_up,
+        ),
         redo=replace(changes, tables=tuple(_done(each) for each in tables), sequences=(), base=before, theirs=after),
     )
 

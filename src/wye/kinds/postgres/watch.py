@@ -69,7 +69,7 @@ def watch(
             continue
         connection.execute(f"lock table {relation.source} in share row exclusive mode")
         known = set(content.columns) <= set(relation.stored)
-        rows, digest = fingerprint(connection, relation, content.columns) if known else (0, "")
+        rows, digest = fingerprint(connection, relation.source, content.columns) if known else (0, "")
         if (rows, digest) == (content.rows, content.digest) and len(relation.stored) == len(content.columns):
             continue
         chosen = decisions.of(_both_changed(f"{place}/{content.table}", content.rows, rows, theirs))
