@@ -166,6 +166,34 @@ def test_a_revert_keeps_what_was_written_meanwhile(embedded: Embedded) -> None:
     assert embedded.sql("production", "SELECT count(*) FROM sqlite_schema WHERE name = 'tags'") == [[0]]
 
 
+def test_a_counter_that_a_fork_set_back(embedded: Embedded) -> None:
+    counter = "SELECT seq FROM sqlite_sequence WHERE name = 'log'"
+    add = "INSERT INTO log DEFAULT VALUES"
+    embedded.sql("production", "CREATE TABLE log (id INTEGER PRIMARY KEY AUTOINCREMENT)", *[add] * 5)
+    embedded.project.fork("anew")
+    embedded.sql("anew", "DELETE FROM log", "DELETE FROM sqlite_sequence WHERE name = 'log'", add, add)
+    (told,) = embedded.client.diff("anew").stores
+    assert (told.stat["sequences"], told.stat["sequences_set_back"]) == ({"log": 2}, {"log": 5})
+    done = embedded.client.merge("anew")
+    assert done.merged, done.conflicts
+    assert embedded.sql("production", counter) == [[2]]
+    assert embedded.client.revert(done.entry).merged
+    assert embedded.sql("production", counter) == [[5]]
+    assert embedded.client.merge("anew").merged
+    assert embedded.sql("production", counter, "SELECT id FROM log") == [[2], [1], [2]]
+    embedded.sql("production", add)
+    embedded.sql("anew", "DELETE FROM sqlite_sequence")
+    (conflict,) = embedded.client.merge("anew").conflicts
+    assert (conflict.kind, conflict.place, conflict.key) == (
+        "sequence-set-back", "sqlite volume data:/app.db", ("log",),
+    )  # fmt: skip
+    assert (conflict.base, conflict.ours, conflict.theirs) == (2, 3, None)
+    assert embedded.client.merge("anew", resolutions={conflict.id: "theirs"}).merged
+    assert embedded.sql("production", counter) == []
+    embedded.sql("production", add)
+    assert embedded.sql("production", "SELECT id FROM log") == [[1], [2], [3], [4]]
+
+
 def test_a_conflict_is_listed_exactly_and_settled(embedded: Embedded) -> None:
     embedded.sql("production", "UPDATE items SET price = 9, name = 'ours' WHERE id = 3")
     found = embedded.client.merge("f")

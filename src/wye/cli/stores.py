@@ -129,8 +129,10 @@ def _part(part: Node) -> Iterator[Text]:
             words.harmless(words.cut(cells, _ROW_CHARACTERS)),
         )
     sequences = part.get("sequences")
+    back = part.get("sequences_set_back")
     for sequence, at in sequences.items() if isinstance(sequences, dict) else ():
-        yield Text(words.harmless(f"  sequence {sequence}: at {at}"), "yellow")
+        was = f", set back from {back[sequence]}" if isinstance(back, dict) and sequence in back else ""
+        yield Text(words.harmless(f"  sequence {sequence}: {'gone' if at is None else f'at {at}'}{was}"), "yellow")
     for view in _list(part.get("views")):
         yield Text(words.harmless(f"  materialized view {view}: is refreshed"), "yellow")
     for refused in _nodes(part.get("refused")):

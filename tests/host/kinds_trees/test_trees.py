@@ -113,9 +113,19 @@ def test_settings_of_a_database_are_told(three: Three) -> None:
     three.copy("base", "theirs")
     three.run("theirs", "PRAGMA user_version = 4", "INSERT INTO t DEFAULT VALUES", "DELETE FROM t")
     (found,) = three.trees.databases(three.bytes("base"), three.bytes("theirs"), three.changes())
-    assert found.stat()["sequences"] == {"t": 1}
+    assert (found.stat()["sequences"], found.stat()["sequences_set_back"]) == ({"t": 1}, {})
     (pragma,) = found.stat()["schema"]
     assert (pragma["before"], pragma["after"]) == ("PRAGMA user_version = 0", "PRAGMA user_version = 4")
+
+
+def test_a_counter_that_went_back_is_told_and_planned(three: Three) -> None:
+    three.run("base", "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT)", "INSERT INTO t VALUES (9)")
+    three.copy("base", "theirs", "ours")
+    three.run("theirs", "DELETE FROM sqlite_sequence")
+    (found,) = three.trees.databases(three.bytes("base"), three.bytes("theirs"), three.changes())
+    assert (found.stat()["sequences"], found.stat()["sequences_set_back"]) == ({"t": None}, {"t": 9})
+    planned = three.plan()
+    assert (planned.conflicts, list(planned.places())) == ([], ["sqlite volume data:/app.db"])
 
 
 def test_both_sides_are_there_and_only_files_disturb(begun: Three) -> None:

@@ -26,7 +26,7 @@ import apsw
 from wye.host import Host
 from wye.kinds.sqlite.cells import Cells
 from wye.kinds.sqlite.changes import VIRTUAL, Refusal, SqliteChanges, TableChanges, content, encoding, pragma
-from wye.kinds.sqlite.changes import sequences as read_sequences
+from wye.kinds.sqlite.counters import Counters
 from wye.kinds.sqlite.database import opened, quoted, translated
 from wye.kinds.sqlite.definitions import DROPS, REST, STAYS, TABLES, Definitions, refusal
 from wye.kinds.sqlite.dropped import Dropped, LostTable
@@ -220,13 +220,13 @@ class _Merge:
         self.dropped = Dropped(self.connection, self.passing, self.place, self.definitions.dropped())
         self.definitions.carry_out(DROPS)
         self.definitions.carry_out(TABLES)
+        counters = Counters(self.connection, self.place)
         sides = [(table, whole.get(table.table)) for table in found.tables]
         staged = [self._stage(table, side) for table, side in sides if side is not Side.OURS]
         self._write([each for each in staged if each is not None and each.writes])
         self.definitions.carry_out(REST)
         self.definitions.verify()
-        self.defined = self.definitions.done
-        self._sequences(found.sequences)
+        self.defined = self.definitions.done + counters.merge(found.counters, self.decisions, whole)
         self._pragmas(found)
         for violation, count in (self._violations(unproven) - broken).items():
             self._refuse("foreign-key", violation[0], f"{count} rows without their parent in {violation[1]}")
@@ -365,19 +365,6 @@ class _Merge:
                 continue  # a mismatched foreign key: SQLite does not enforce it either
             broken.update((str(row[0]), str(row[2])) for row in rows)
         return broken
-
-    def _sequences(self, sequences: Mapping[str, int]) -> None:
-        """Forward only: an identity that was given out once is not given out again."""
-        if not self.connection.execute("SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_sequence'").fetchall():
-            return
-        current = read_sequences(self.connection, "main")
-        for name, value in sequences.items():
-            if name in current and current[name] < value:
-                self.connection.execute("UPDATE main.sqlite_sequence SET seq = ? WHERE name = ?", (value, name))
-                self.defined += 1
-            elif name not in current:
-                self.connection.execute("INSERT INTO main.sqlite_sequence (name, seq) VALUES (?, ?)", (name, value))
-                self.defined += 1
 
     def _pragmas(self, found: SqliteChanges) -> None:
         for name, before, after in found.pragmas:

@@ -12,10 +12,9 @@ column's default is not mistaken for a change.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import apsw
 import msgspec
@@ -23,6 +22,7 @@ import msgspec
 from wye.errors import BadRequest
 from wye.host import Host
 from wye.kinds.sqlite.cells import Cells, differs
+from wye.kinds.sqlite.counters import CounterChanges, changed_counters
 from wye.kinds.sqlite.database import opened, quoted
 from wye.kinds.sqlite.schema import (
     Name,
@@ -67,19 +67,25 @@ class Refusal:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqliteChanges:
     """`dropped`: a fingerprint of what the base had in each table that the fork dropped, or dropped columns of.
-    `sequences`: the fork's AUTOINCREMENT counters that moved. `pragmas`: (name, before, after). `watched`: a
-    fingerprint of what the base had in each changed table that only one side may change."""
+    `sequences`: the fork's AUTOINCREMENT counters that moved, None: gone; `sequences_before`: what they were, of those
+    that the base has. `pragmas`: (name, before, after). `watched`: a fingerprint of what the base had in each changed
+    table that only one side may change."""
 
     objects: tuple[ObjectChange, ...] = ()
     tables: tuple[TableChanges, ...] = ()
     dropped: dict[str, str] = field(default_factory=dict)
-    sequences: dict[str, int] = field(default_factory=dict)
+    sequences: dict[str, int | None] = field(default_factory=dict)
+    sequences_before: dict[str, int] = field(default_factory=dict)
     pragmas: tuple[tuple[str, int, int], ...] = ()
     refused: tuple[Refusal, ...] = ()
     watched: dict[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.objects or self.tables or self.sequences or self.pragmas or self.refused)
+
+    @property
+    def counters(self) -> CounterChanges:
+        return CounterChanges(self.sequences_before, self.sequences)
 
 
 def changes(host: Host, base: Path, theirs: Path, watched: Collection[str] = ()) -> SqliteChanges:
@@ -120,14 +126,6 @@ def telling(connection: apsw.Connection, table: str, columns: Sequence[str]) -> 
 def encoding(connection: apsw.Connection) -> str:
     ((name,),) = connection.execute("PRAGMA encoding").fetchall()
     return str(name)
-
-
-def sequences(connection: apsw.Connection, schema: str) -> dict[str, int]:
-    """The AUTOINCREMENT counters by table."""
-    if not connection.execute(f"SELECT 1 FROM {schema}.sqlite_schema WHERE name = 'sqlite_sequence'").fetchall():
-        return {}
-    rows: Iterable[Any] = connection.execute(f"SELECT name, seq FROM {schema}.sqlite_sequence")
-    return {str(name): value for name, value in rows if isinstance(value, int)}
 
 
 def pragma(connection: apsw.Connection, schema: str, name: str) -> int:
@@ -222,11 +220,13 @@ class _Comparison:
         for name in sorted({name for kind, name in base.keys() | theirs.keys() if name in special}):
             if base.get(("table", name)) != theirs.get(("table", name)):
                 self._refuse_virtual(special[name], theirs.get(("table", special[name])))
+        counters = changed_counters(self.connection)
         return SqliteChanges(
             objects=tuple(objects),
             tables=tuple(tables),
             dropped=dropped,
-            sequences=self._sequences(),
+            sequences=counters.after,
+            sequences_before=counters.before,
             pragmas=tuple(self._pragmas()),
             refused=tuple(self.refused),
             watched={table.table: watched[table.table] for table in tables if table.table in watched},
@@ -297,10 +297,6 @@ class _Comparison:
                 counts.setdefault(row, [0, 0])[side] = int(str(values[-1]))
         for row, (before, after) in sorted(counts.items(), key=repr):
             yield row, before, after
-
-    def _sequences(self) -> dict[str, int]:
-        before, after = (sequences(self.connection, schema) for schema in ("main", "theirs"))
-        return {name: value for name, value in after.items() if before.get(name) != value}
 
     def _pragmas(self) -> Iterator[tuple[str, int, int]]:
         for name in PRAGMAS:

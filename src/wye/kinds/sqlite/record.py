@@ -15,7 +15,8 @@ from dataclasses import replace
 import apsw
 
 from wye.kinds.sqlite.cells import Cells
-from wye.kinds.sqlite.changes import PRAGMAS, SqliteChanges, TableChanges, content, pragma, sequences, telling
+from wye.kinds.sqlite.changes import PRAGMAS, SqliteChanges, TableChanges, content, pragma, telling
+from wye.kinds.sqlite.counters import read_counters
 from wye.kinds.sqlite.database import quoted
 from wye.kinds.sqlite.schema import ObjectChange, Shape, changed_objects, read_objects, read_shape
 from wye.kinds.sqlite.staged import Staged
@@ -35,7 +36,7 @@ class Record:
             for kind, name in self._objects
             if kind == "table" and name in concerned
         }
-        self._sequences = sequences(connection, "main")
+        self._counters = read_counters(connection, "main")
         self._pragmas = {name: pragma(connection, "main", name) for name in PRAGMAS}
         self._tables: list[TableChanges] = []
         self._lost: dict[str, TableChanges] = {}
@@ -104,7 +105,8 @@ class Record:
         loss of columns cannot be taken back."""
         objects, _ = changed_objects(read_objects(self._connection, "main"), self._objects)
         filled = self._filled(objects) if self._lost else []
-        gone = {change.name for change in objects if change.type == "table" and change.before is None}
+        counters = read_counters(self._connection, "main")
+        set_back = [name for name, was in self._counters.items() if counters.get(name, 0) < was]
         found = SqliteChanges(
             objects=tuple(objects),
             tables=(*self._tables, *filled),
@@ -113,7 +115,8 @@ class Record:
                 for change in objects
                 if change.type == "table" and (change.after is None or change.lost_columns)
             },
-            sequences={name: value for name, value in self._sequences.items() if name in gone},
+            sequences={name: self._counters[name] for name in set_back},
+            sequences_before={name: counters[name] for name in set_back if name in counters},
             pragmas=tuple(
                 (name, now, was)
                 for name, was in self._pragmas.items()

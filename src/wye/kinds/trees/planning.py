@@ -52,7 +52,7 @@ class DatabaseChanges:
             {"type": "pragma", "name": name, "before": f"PRAGMA {name} = {was}", "after": f"PRAGMA {name} = {now}"}
             for name, was, now in self.found.pragmas
         ]
-        return {**told, "schema": [*told["schema"], *pragmas], "sequences": dict(self.found.sequences)}
+        return {**told, "schema": [*told["schema"], *pragmas], **self.found.counters.told()}
 
     def page(self, offset: int, limit: int) -> dict[str, Any]:
         """Rows of all tables, counted through from 0."""
