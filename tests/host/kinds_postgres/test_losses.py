@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from wye.kinds.postgres.apply import Options
+from wye.kinds.postgres.changes import stat
 from wye.merge.conflict import Resolution, Side
 from wye.merge.refused import Refused
 
@@ -129,6 +130,8 @@ def test_types_given_by_an_older_version(rig: Any, production: Any) -> None:
 
 def test_a_sequence_set_back_stays_where_it_is(rig: Any, production: Any) -> None:
     changes = changes_of(rig, production, ["delete from price", "select setval('price_id_seq', 1, false)"], [])
+    assert stat(changes)["sequences"] == {"t.price_id_seq": 0}
+    assert stat(changes)["sequences_set_back"]["t.price_id_seq"] > 100_000
     conflict = conflict_of(rig, production, changes)
     assert (conflict.kind, conflict.place, conflict.ours, conflict.theirs, conflict.choices) == (
         "sequence-set-back", "postgres/postgres/t.price_id_seq", 20, 0, frozenset({Side.OURS})

@@ -66,6 +66,14 @@ class SequenceChange:
     increment: int
     base: int | None = None
 
+    def is_behind(self, at: int) -> bool:
+        """Whether `at` is a position that the fork's has not come to."""
+        return self.value < at if self.increment > 0 else self.value > at
+
+    @property
+    def is_set_back(self) -> bool:
+        return self.base is not None and self.is_behind(self.base)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addition:
@@ -203,6 +211,7 @@ def stat(changes: DatabaseChanges) -> Json:
             for table in (*changes.tables, *changes.back.tables)
         ],
         "sequences": {sequence.name: sequence.value for sequence in changes.sequences},
+        "sequences_set_back": {sequence.name: sequence.base for sequence in changes.sequences if sequence.is_set_back},
         "views": list(changes.views),
     }
 

@@ -63,10 +63,10 @@ def refuse_setting_back(
 ) -> None:
     """Leaves a conflict with `decisions` for each sequence that the fork set back, to before where the target's is."""
     for sequence in sequences:
-        if sequence.base is None or not _is_beyond(sequence.base, sequence) or not exists(connection, sequence.name):
+        if not sequence.is_set_back or not exists(connection, sequence.name):
             continue
         [(at, _)] = _positions(connection, {sequence.name: sequence.increment}).values()
-        if _is_beyond(at, sequence):
+        if sequence.is_behind(at):
             decisions.of(
                 Conflict(
                     kind="sequence-set-back", place=f"{place}/{sequence.name}", base=sequence.base, ours=at,
@@ -85,14 +85,9 @@ def move_ahead(connection: Connection, sequences: Iterable[SequenceChange]) -> i
         if not exists(connection, sequence.name):
             continue
         [(at, _)] = _positions(connection, {sequence.name: sequence.increment}).values()
-        if at != sequence.value and not _is_beyond(at, sequence):
+        if at != sequence.value and not sequence.is_behind(at):
             ahead = value(connection, _AHEAD.format(name=literal(sequence.name), at=sequence.value))
             target = sequence.value + (1 + int(ahead)) * sequence.increment
             connection.execute(f"alter sequence {sequence.name} restart with {target}")
             moved += 1
     return moved
-
-
-def _is_beyond(at: int, sequence: SequenceChange) -> bool:
-    """Whether a position is one that the fork's sequence has not come to."""
-    return at > sequence.value if sequence.increment > 0 else at < sequence.value
