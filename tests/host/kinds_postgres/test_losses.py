@@ -121,6 +121,18 @@ def test_types_that_keep_all_values_cost_the_target_nothing(rig: Any, production
     assert production.query(APP, "select code, amount::text from t.price where id = 7") == [("new", "7.50")]
 
 
+def test_values_mended_before_their_type_is_changed(rig: Any, production: Any) -> None:
+    """Only their own merge makes the statement run on what the target has."""
+    fork = rig.fork(production)
+    fork.run(APP, ["update price set code = id", "alter table price alter code type int using code::int"])
+    with pytest.raises(Refused) as error:
+        rig.diff(fork)
+    fork.discard()
+    (conflict,) = error.value.conflicts
+    assert conflict.kind == "ddl-not-replayable"
+    assert "merge their change first" in conflict.detail
+
+
 def test_types_given_by_an_older_version(rig: Any, production: Any) -> None:
     """Changes that were read before losses were measured are merged as they were then."""
     changes = changes_of(rig, production, TAKEN["rounded"][0], [TAKEN["rounded"][1]])

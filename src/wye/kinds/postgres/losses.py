@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import postgast
@@ -211,9 +211,8 @@ def _is_lost(cell: str, was: str, now: str, category: str) -> str:
         before, after = (rf"length(regexp_replace({each}::text, '\s', '', 'g'))" for each in (cell, f"{cell}::jsonb"))
         return f"{before} is distinct from {after}"
     again = f"({cell}::{now})::{was}"
-    return (
-        f"{again} is distinct from {cell}" if category == _NUMERIC else f"{again}::text is distinct from {cell}::text"
-    )
+    shown = "" if category == _NUMERIC else "::text"
+    return f"{again}{shown} is distinct from {cell}{shown}"
 
 
 # ---------------------------------------------------------------- what a statement does
@@ -227,7 +226,7 @@ class _Command:
     name: str
     column: str = ""
     cast: str = ""
-    drops_attribute: bool = field(default=False, kw_only=True)
+    drops_attribute: bool = False
 
 
 def _command_of(statement: Statement) -> _Command | None:

@@ -22,6 +22,10 @@ from wye.kinds.postgres.tables import read_tables
 from wye.kinds.postgres.unshown import unshown
 from wye.merge.conflict import Conflict
 
+_ROWS_FIRST = (
+    "; a statement does not run on the values that the fork began with: merge their change first, from another fork"
+)
+
 
 def read_schemas(
     side: Side, catalogs: Mapping[str, Ranges]
@@ -63,7 +67,8 @@ def give_schema(
         before, after = split(statements, ddl_first=False)
         replay(side.host, side.base, before, measuring.around)
     except psycopg.Error as error:
-        return False, statements, [refusal("ddl-not-replayable", side.place, str(error).strip())]
+        advice = _ROWS_FIRST if isinstance(error, (psycopg.DataError, psycopg.IntegrityError)) else ""
+        return False, statements, [refusal("ddl-not-replayable", side.place, f"{str(error).strip()}{advice}")]
     return False, [*measuring.statements, *after], found
 
 
