@@ -150,3 +150,13 @@ def test_a_sequence_set_back_stays_where_it_is(rig: Any, production: Any) -> Non
     )  # fmt: skip
     rig.apply(production, changes, None, {conflict.id: Resolution(side=Side.OURS)})
     assert production.query(APP, "select nextval('t.price_id_seq'), count(*) from t.price") == [(21, 0)]
+
+
+def test_a_sequence_made_again_goes_on_where_it_was(rig: Any, production: Any) -> None:
+    statements = ["alter table price alter id drop default", "drop sequence price_id_seq",
+                  "create sequence price_id_seq owned by price.id", "alter table price alter id set default nextval('price_id_seq')"]  # fmt: skip
+    changes = changes_of(rig, production, [*statements, "alter table price add note text"], [])
+    conflict = conflict_of(rig, production, changes)
+    assert (conflict.kind, conflict.ours, conflict.theirs) == ("sequence-set-back", 20, 0)
+    rig.apply(production, changes, None, {conflict.id: Resolution(side=Side.OURS)})
+    assert production.query(APP, "select nextval('t.price_id_seq')") == [(21,)]

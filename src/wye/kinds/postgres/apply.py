@@ -29,7 +29,7 @@ from wye.kinds.postgres.references import check_deferred, check_references, hold
 from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.replay import expand, replay, split
 from wye.kinds.postgres.returning import Returning
-from wye.kinds.postgres.sequences import move_ahead, refuse_setting_back
+from wye.kinds.postgres.sequences import keep_positions, move_ahead, positions
 from wye.kinds.postgres.session import Connection, begin_session, fetch, value
 from wye.kinds.postgres.stage import Staged, find_targets, stage
 from wye.kinds.postgres.tables import read_tables
@@ -183,8 +183,9 @@ class _Merge:
             ddl, expected = [], None
         whole = watch(self.connection, self.place, self.changes, self.options.grain, self.decisions)
         before, after = split(ddl, ddl_first=self.changes.ddl_first)
+        numbers = positions(self.connection, self.changes.sequences)
         self._replay(before)
-        refuse_setting_back(self.connection, self.changes.sequences, self.place, self.decisions)
+        keep_positions(self.connection, self.changes.sequences, numbers, self.place, self.decisions)
         back = self._begin_return() if expected is not None and self.changes.back != Return() else None
         self.lap("ddl")
         tables = self._stage(columns, whole)

@@ -59,12 +59,13 @@ class TableChanges:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SequenceChange:
     """`value` is the last one that the fork's sequence gave out, and `base` the one that the base's did; None if it
-    came with the fork."""
+    came with the fork. `oid`: the base's."""
 
     name: str
     value: int
     increment: int
     base: int | None = None
+    oid: int = 0
 
     def is_behind(self, at: int) -> bool:
         """Whether `at` is a position that the fork's has not come to."""

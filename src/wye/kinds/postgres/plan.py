@@ -37,7 +37,7 @@ from wye.kinds.postgres.prepare import MAINTENANCE, TEMPLATE, list_databases, op
 from wye.kinds.postgres.replay import expand, fingerprint
 from wye.kinds.postgres.rows import Source, count_equal, differing_rows, pair
 from wye.kinds.postgres.schemas import give_schema, read_schemas
-from wye.kinds.postgres.sequences import moved_sequences, sequence_names
+from wye.kinds.postgres.sequences import Known, moved_sequences
 from wye.kinds.postgres.session import Connection, fetch
 from wye.kinds.postgres.side import Side
 from wye.kinds.postgres.tables import Relation, read_tables, table_names
@@ -157,7 +157,7 @@ def _read_database(side: Side, watched: Callable[[str], bool]) -> tuple[Database
         contents = _contents(side, old, new, watched)
         ddl_first = True
         reached = old
-        known = sequence_names(side.base) if base != theirs else None
+        known = Known.read(side.base) if base != theirs else None
         if base != theirs and not opaque:
             ddl_first, statements, failures = give_schema(side, statements, theirs, differing)
             refused += failures

@@ -7,7 +7,8 @@ come since with the numbers that it would give out again. Who wants that is told
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from wye.kinds.postgres.changes import SequenceChange
 from wye.kinds.postgres.prepare import STRIDE
@@ -21,31 +22,52 @@ _AHEAD = f"""select case when seqcycle then 0 else least({STRIDE},
     from pg_sequence where seqrelid = {{name}}::regclass"""
 """Steps that a target's sequence moves beyond a fork's; less where it has not that much left."""
 _SEQUENCES = f"""
-select format('%I.%I', n.nspname, c.relname), s.seqincrement, pg_relation_filepath(c.oid)
+select c.oid::int8, format('%I.%I', n.nspname, c.relname), s.seqincrement, pg_relation_filepath(c.oid)
 from pg_sequence s join pg_class c on c.oid = s.seqrelid join pg_namespace n on n.oid = c.relnamespace
-where c.relpersistence <> 't' and n.nspname <> '{LOG_SCHEMA}' order by 1"""
+where c.relpersistence <> 't' and n.nspname <> '{LOG_SCHEMA}' order by 2"""
+_CALLED = """select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where c.relkind = 'S' and c.oid = {oid}"""
 
 
-def sequence_names(connection: Connection) -> set[str]:
-    return {name for name, *_ in fetch(connection, _SEQUENCES)}
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Positions of the base's sequences before it was given any DDL. One that was dropped and made again goes by its
+    name, one that got another name by its oid."""
+
+    by_oid: Mapping[int, int]
+    by_name: Mapping[str, int]
+
+    @classmethod
+    def read(cls, connection: Connection) -> Known:
+        found = fetch(connection, _SEQUENCES)
+        at = _positions(connection, {name: increment for _, name, increment, _ in found})
+        return cls({oid: at[name][0] for oid, name, *_ in found}, {name: at[name][0] for _, name, *_ in found})
+
+    def position(self, oid: int, name: str) -> int | None:
+        return self.by_oid.get(oid, self.by_name.get(name))
 
 
-def moved_sequences(side: Side, known: Collection[str] | None) -> list[SequenceChange]:
-    """Sequences that are elsewhere in the fork than in the base, or came with the fork. `known`: sequences of the base
-    before the fork's DDL; None: there was none. A new one counts from where the fork's rows end."""
+def moved_sequences(side: Side, known: Known | None) -> list[SequenceChange]:
+    """Sequences that are elsewhere in the fork than in the base, or came with the fork. `known`: None if there was no
+    DDL. A new one counts from where the fork's rows end."""
     base, fork = side.both(lambda connection: fetch(connection, _SEQUENCES))
-    files = {name: file for name, _, file in base}
+    there = {name: (oid, increment, file) for oid, name, increment, file in base}
     touched = {
-        name: increment for name, increment, file in fork if files.get(name) != file or side.blocks.touched(file)
+        name: increment
+        for _, name, increment, file in fork
+        if name not in there
+        or there[name][2] != file
+        or side.blocks.touched(file)
+        or (known is not None and there[name][0] not in known.by_oid)
     }
-    before = _positions(side.base, {name: step for name, step, _ in base if name in touched})
+    before = _positions(side.base, {name: there[name][1] for name in touched if name in there})
     found = []
     for name, (at, asked) in _positions(side.fork, touched).items():
-        was, _ = before.get(name, (None, False))
-        is_new = known is not None and name not in known
-        if was != at or (is_new and asked):
-            start = None if is_new else was
-            found.append(SequenceChange(name=name, value=at, increment=touched[name], base=start))
+        oid = there[name][0] if name in there else 0
+        was = before[name][0] if name in before else None
+        start = was if known is None else known.position(oid, name)
+        if start != at if start is not None else (was != at or asked):
+            found.append(SequenceChange(name=name, value=at, increment=touched[name], base=start, oid=oid))
     return found
 
 
@@ -58,23 +80,42 @@ def _positions(connection: Connection, increments: Mapping[str, int]) -> dict[st
     return {name: (at if asked else at - increments[name], asked) for name, at, asked in found}
 
 
-def refuse_setting_back(
-    connection: Connection, sequences: Iterable[SequenceChange], place: str, decisions: Decisions
-) -> None:
-    """Leaves a conflict with `decisions` for each sequence that the fork set back, to before where the target's is."""
+def positions(connection: Connection, sequences: Iterable[SequenceChange]) -> dict[str, int]:
+    """Where those are in the target that it has, by the names of the changes."""
+    found = {}
     for sequence in sequences:
-        if not sequence.is_set_back or not exists(connection, sequence.name):
+        name = _name(connection, sequence)
+        if name is not None:
+            found[sequence.name] = _positions(connection, {name: sequence.increment})[name][0]
+    return found
+
+
+def keep_positions(
+    connection: Connection,
+    sequences: Iterable[SequenceChange],
+    before: Mapping[str, int],
+    place: str,
+    decisions: Decisions,
+) -> None:
+    """After DDL: no sequence is further back than it was `before`. Leaves a conflict with `decisions` for each that the
+    fork set back, to before where the target's is."""
+    for sequence in sequences:
+        name = _name(connection, sequence)
+        if name is None:
             continue
-        [(at, _)] = _positions(connection, {sequence.name: sequence.increment}).values()
-        if sequence.is_behind(at):
-            decisions.of(
-                Conflict(
-                    kind="sequence-set-back", place=f"{place}/{sequence.name}", base=sequence.base, ours=at,
-                    theirs=sequence.value, choices=OURS_ONLY,
-                    detail="the fork set it back, and the target's would give out numbers again that it has given out:"
-                    " ours leaves it where it is",
-                )
+        now = _positions(connection, {name: sequence.increment})[name][0]
+        ahead = max if sequence.increment > 0 else min
+        at = ahead(now, before.get(sequence.name, now))
+        if sequence.is_set_back and sequence.is_behind(at):
+            conflict = Conflict(
+                kind="sequence-set-back", place=f"{place}/{sequence.name}", base=sequence.base, ours=at,
+                theirs=sequence.value, choices=OURS_ONLY,
+                detail="the fork set it back, and the target's would give out numbers again that it has given out: ours"
+                " leaves it where it is",
             )  # fmt: skip
+            decisions.of(conflict)
+        if at != now:
+            connection.execute(f"alter sequence {name} restart with {at + sequence.increment}")
 
 
 def move_ahead(connection: Connection, sequences: Iterable[SequenceChange]) -> int:
@@ -82,12 +123,21 @@ def move_ahead(connection: Connection, sequences: Iterable[SequenceChange]) -> i
     transactional and holds nextval() off until commit. Returns how many moved."""
     moved = 0
     for sequence in sequences:
-        if not exists(connection, sequence.name):
+        name = _name(connection, sequence)
+        if name is None:
             continue
-        [(at, _)] = _positions(connection, {sequence.name: sequence.increment}).values()
+        at = _positions(connection, {name: sequence.increment})[name][0]
         if at != sequence.value and not sequence.is_behind(at):
-            ahead = value(connection, _AHEAD.format(name=literal(sequence.name), at=sequence.value))
+            ahead = value(connection, _AHEAD.format(name=literal(name), at=sequence.value))
             target = sequence.value + (1 + int(ahead)) * sequence.increment
-            connection.execute(f"alter sequence {sequence.name} restart with {target}")
+            connection.execute(f"alter sequence {name} restart with {target}")
             moved += 1
     return moved
+
+
+def _name(connection: Connection, sequence: SequenceChange) -> str | None:
+    """In the target, which may have renamed it; None if it has none such."""
+    if exists(connection, sequence.name):
+        return sequence.name
+    found = fetch(connection, _CALLED.format(oid=int(sequence.oid))) if sequence.base is not None else []
+    return str(found[0][0]) if found else None
