@@ -242,3 +242,36 @@ def test_what_a_merge_destroyed_for_good_only_a_restore_brings_back(shop: Shop) 
     shop.sh("production", "until pg_isready -q -U shop; do sleep 0.05; done", "db")
     assert shop.sql("production", "select price from items where id = 3") == "3"
     assert shop.redis("production", "get", "greeting") == "hello"
+
+
+def test_what_a_fork_s_ddl_would_take_unseen_is_asked_about_and_comes_back(shop: Shop) -> None:
+    shop.project.fork()
+    shop.sql("f", "alter table items alter name type varchar(7) using name::varchar(7); alter table items drop price")
+    shop.sql("f", "select setval('orders_id_seq', 3)")
+    shop.sql("production", "update items set name = 'a long name', price = 700 where id = 7")
+    by_id, before = "select id, name, price from items order by id", shop.state()
+    items = shop.sql("production", by_id)
+    found = shop.merge()
+    assert not found.merged
+    assert {(each.kind, each.place, each.choices) for each in found.conflicts} == {
+        ("drop-vs-change", "postgres/shop/public.items", ("theirs",)),
+        ("type-vs-change", "postgres/shop/public.items", ("theirs",)),
+        ("sequence-set-back", "postgres/shop/public.orders_id_seq", ("ours",)),
+    }
+    assert shop.state() == before
+    resolutions = {each.id: each.choices[0] for each in found.conflicts}
+    with Customers(shop) as customers:
+        done = shop.merged(resolutions=resolutions)
+        customers.wait_for_more()
+        assert shop.sql("production", "select name from items where id = 7") == "a long"
+        back = shop.project.client.revert(done.entry)
+        assert back.merged, back.conflicts
+        customers.wait_for_more()
+    assert not customers.failures
+    assert orders(shop) == customers.orders
+    assert shop.sql("production", by_id) == items
+    found = shop.project.client.update("f")
+    assert {each.kind for each in found.conflicts} == {"drop-vs-change", "type-vs-change", "sequence-set-back"}
+    done = shop.project.client.update("f", resolutions={each.id: each.choices[0] for each in found.conflicts})
+    assert done.merged, done.conflicts
+    assert shop.sql("f", "select name from items where id = 7") == "a long"

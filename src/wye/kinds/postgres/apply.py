@@ -235,11 +235,12 @@ class _Merge:
 
     def _refuse_lost(self, drops: bool) -> bool:
         """Whether somebody decided that all of the merge that is taken back stays."""
-        stays = False
-        if drops:
-            self._given_up += changed_drops(self.connection, self.changes, self.place, self.decisions)
-            stays = changed_since(self.connection, self.changes, self.place, self.decisions)
-        _refuse(self.decisions.open)
+        if not drops:
+            return False
+        self._given_up += changed_drops(self.connection, self.changes, self.place, self.decisions)
+        stays = changed_since(self.connection, self.changes, self.place, self.decisions)
+        if self.changes.additions:
+            _refuse(self.decisions.open)  # what else is in conflict depends on that
         return stays
 
     def _begin_return(self) -> Returning:
