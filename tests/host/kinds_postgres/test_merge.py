@@ -606,7 +606,7 @@ def test_what_was_in_the_way_and_is_gone(rig: Any, production: Any, fork: Any, m
         return explain(*arguments)
 
     monkeypatch.setattr("wye.kinds.postgres.apply.explain", late)
-    beside = Beside(production, "postgres:apply:insert", "insert into t.item (code) values ('taken')")
+    beside = Beside(production, "postgres:apply:update", "insert into t.item (code) values ('taken')")
     apply(beside, production.server.connect(APP), changes)
     assert production.query(APP, "select id from t.item where code = 'taken'") == [(1,)]
 

@@ -22,6 +22,7 @@ from wye.kinds.postgres.catalog import Schema, difference, digest, merge_schemas
 from wye.kinds.postgres.changes import Content, DatabaseChanges, Return
 from wye.kinds.postgres.ddl import EXPAND, Statement, added_values
 from wye.kinds.postgres.drops import changed_drops
+from wye.kinds.postgres.exchanging import lock_out
 from wye.kinds.postgres.giving_way import IN_THE_WAY, GivingWay, told
 from wye.kinds.postgres.locking import DEADLOCK_MS, lock_for_schema
 from wye.kinds.postgres.losses import GivenUp, Guarding
@@ -97,7 +98,7 @@ def apply(
     begin_session(connection)
     way = GivingWay()
     while True:
-        merge = _Merge(host, connection, changes, options, Decisions(resolutions), lock=way.lock)
+        merge = _Merge(host, connection, changes, options, Decisions(resolutions), way)
         try:
             return _apply(merge, keep)
         except (Overtaken, psycopg.Error) as error:
@@ -133,15 +134,14 @@ class _Merge:
         changes: DatabaseChanges,
         options: Options,
         decisions: Decisions,
-        *,
-        lock: bool,
+        way: GivingWay,
     ) -> None:
         self.host = host
         self.connection = connection
         self.changes = changes
         self.options = options
         self.decisions = decisions
-        self.lock = lock
+        self.way = way
         self.place = f"postgres/{changes.database}"
         self.applied = Applied()
         self.is_kept = False
@@ -270,6 +270,8 @@ class _Merge:
         change, and both have."""
         relations, refused = find_targets(self.connection, self.changes.database, self.changes.tables)
         _refuse(refused)
+        exchanging = self.way.exchanging
+        lock_out(self.connection, [relation for name, relation in relations.items() if name in exchanging])
         self._set("session_replication_role", "replica")
         staged = []
         old = {content.now: content.table for content in self.changes.contents if not content.is_drop}
@@ -291,7 +293,10 @@ class _Merge:
             self.host.at("postgres:apply:lock")
             decisions = Favouring(self.decisions, side) if side is not None else self.decisions
             relation = relations[changes.table]
-            staged.append(stage(self.connection, number, changes, table, relation, decisions, lock=self.lock))
+            anew = changes.table in exchanging
+            staged.append(
+                stage(self.connection, number, changes, table, relation, decisions, lock=self.way.lock, anew=anew)
+            )
         return [table for table in staged if table.writes]
 
     def _write(self, tables: list[Staged]) -> None:
@@ -313,7 +318,7 @@ class _Merge:
                 renumber(connection, tables, self.changes.sequences)
                 hold_deferrable(connection, tables)
                 keys = keep_parents(connection, tables)
-                if not write(self.host, connection, tables):
+                if not write(self.host, connection, tables, self.way.exchanging):
                     refused = explain(connection, database, tables)
                     if not refused:
                         raise Overtaken("what was in the way of a row is gone again")

@@ -20,10 +20,12 @@ _TIMES = 3
 
 
 class GivingWay:
-    """Of one merge. `lock`: rows are to be locked as they are read."""
+    """Of one merge. `lock`: rows are to be locked as they are read. `exchanging`: tables whose rows exchange unique
+    values, so that they are to be locked before that."""
 
     def __init__(self) -> None:
         self.lock = False
+        self.exchanging: set[str] = set()
         self._left = _TIMES
 
     def begins_again(self, error: Exception) -> bool:

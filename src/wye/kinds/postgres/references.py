@@ -99,8 +99,9 @@ def _missing_parents(connection: Connection, database: str, child: Staged, key: 
     if child.key is None and not set(key.child_columns) <= set(child.changes.columns):
         return []
     written, number = _written(child, key), "m.n" if child.key else "t._wye_n"
+    kept = _written(child, key, anew=True)
     connection.execute(
-        f"select 1 from {key.parent} q where exists (select 1 from {written} where {key.join('q', 't')})"
+        f"select 1 from {key.parent} q where exists (select 1 from {kept} where {key.join('q', 't')})"
         " for key share of q"
     )
     given = [f"t.{quote(c)} is not null" for c in key.child_columns]
@@ -175,14 +176,15 @@ def _left_children(connection: Connection, database: str, parent: Staged, key: F
     return found
 
 
-def _written(staged: Staged, key: ForeignKey) -> str:
-    """For FROM, as t: the rows to which the merge gave a reference that they had not."""
+def _written(staged: Staged, key: ForeignKey, *, anew: bool = False) -> str:
+    """For FROM, as t: the rows to which the merge gave a reference that they had not; `anew`: and recreated ones."""
     columns = enumerate(staged.changes.columns)
     if staged.key is None:
         cells = ", ".join(f"m.c{i} as {quote(column)}" for i, column in columns)
         return f"(select m.n as _wye_n, {cells} from {staged.merged} m where m.op = '{INSERT}') t"
     refers = [str(i) for i, column in columns if column in key.child_columns]
-    given = f"(m.op = '{INSERT}' or m.changed && array[{', '.join(refers)}]::int[])"
+    new = f"m.op in ('{INSERT}', '{RECREATE}')" if anew else f"m.op = '{INSERT}'"
+    given = f"({new} or m.changed && array[{', '.join(refers)}]::int[])"
     if len(refers) < len(key.child_columns):
         given = f"m.op <> '{DELETE}'"
     return f"{staged.relation.source} t join {staged.merged} m on {given} and {staged.match_new()}"

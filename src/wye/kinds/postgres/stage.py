@@ -22,7 +22,7 @@ from wye.merge.conflict import BOTH, Conflict, Decisions, Side
 from wye.merge.rows import Cell, Row, Table, Triple, Write, merge_multiset, merge_row
 
 DELETE, UPDATE, RECREATE, INSERT = "D", "U", "R", "I"
-"""Recreate: deleted and inserted again, so that rows may exchange unique values in any order."""
+"""Recreate: deleted and inserted again; when and how is said in `exchanging`."""
 
 _UNSEEN = "the target has set columns that the fork does not have"
 
@@ -39,6 +39,8 @@ class Staged:
     """Columns that came just now, in which the target's server gave each row a value."""
     is_locked: bool = False
     """Nobody else can change the rows any more."""
+    is_exchanging: bool = False
+    """Its rows exchange unique values: those that are changed in such columns are recreated."""
     writes: list[tuple[int, str, Write]] = field(default_factory=list)
     versions: dict[int, tuple[Cell, Cell]] = field(default_factory=dict)
     """Of the target's rows that were looked at: where they lie, and the transaction that made them."""
@@ -107,15 +109,15 @@ def find_targets(
 
 
 def stage(connection: Connection, number: int, changes: TableChanges, table: Table, relation: Relation,
-          decisions: Decisions, *, lock: bool) -> Staged:  # fmt: skip
-    """Reads and decides one table, and locks what it reads if told to. Open conflicts are left with `decisions`."""
+          decisions: Decisions, *, lock: bool, anew: bool = False) -> Staged:  # fmt: skip
+    """Reads and decides one table, and locks what it reads if told to. Open conflicts are left with `decisions`.
+    `anew`: its rows exchange unique values, and nobody else can write it."""
     key = relation.key_of(changes.key) if changes.key else None
     numbered = tuple(column for column in changes.given if column in table.new)
-    staged = Staged(number, changes, relation, key, numbered, lock)
+    staged = Staged(number, changes, relation, key, numbered, lock, anew)
     if staged.key is None:
         _stage_multiset(connection, staged, table, decisions)
         return staged
-    bound = relation.bound | relation.identity
     entries = _entries(changes, {staged.index(column) for column in changes.given if column not in numbered})
     ours = _look_up(connection, staged, entries)
     _forget_what_goes(staged, entries, ours)
@@ -125,7 +127,7 @@ def stage(connection: Connection, number: int, changes: TableChanges, table: Tab
         if write is not None and write.after is None and n in unseen and not _may_go(table, write, decisions):
             continue
         if write is not None:
-            staged.writes.append((n, operation_of(changes.columns, write, bound), write))
+            staged.writes.append((n, operation_of(staged, write), write))
     return staged
 
 
@@ -228,7 +230,9 @@ def _forget_what_goes(staged: Staged, entries: list[tuple[Row | None, Row | None
 
 def _stage_multiset(connection: Connection, staged: Staged, table: Table, decisions: Decisions) -> None:
     changes = staged.changes
-    connection.execute(f"lock table {staged.relation.source} in share row exclusive mode")
+    # Rows are deleted and inserted again. Who refers to one must not wait for it, or he would find it gone.
+    mode = "exclusive" if any(index.unique for index in staged.relation.indexes) else "share row exclusive"
+    connection.execute(f"lock table {staged.relation.source} in {mode} mode")
     if changes.given:
         _exchange(connection, staged, table, decisions)
         return
@@ -270,12 +274,14 @@ def _exchange(connection: Connection, staged: Staged, table: Table, decisions: D
     staged.writes += [(n, DELETE if write.after is None else INSERT, write) for n, write in enumerate(halves)]
 
 
-def operation_of(columns: tuple[str, ...], write: Write, bound: Collection[str]) -> str:
+def operation_of(staged: Staged, write: Write) -> str:
     if write.before is None:
         return INSERT
     if write.after is None:
         return DELETE
-    return RECREATE if any(columns[i] in bound for i in changed(write)) else UPDATE
+    relation, columns = staged.relation, (staged.changes.columns[i] for i in changed(write))
+    anew = relation.identity | relation.bound if staged.is_exchanging else relation.identity
+    return UPDATE if anew.isdisjoint(columns) else RECREATE
 
 
 def _staged_row(staged: Staged, n: int, operation: str, write: Write) -> Row:

@@ -150,7 +150,7 @@ def amend(violation: Violation, chosen: Resolution) -> bool:
         return False
     columns = staged.changes.columns
     write = amended(violation, chosen, staged.writes[at][2], columns)
-    operation = operation_of(columns, write, staged.relation.bound | staged.relation.identity) if write else ""
+    operation = operation_of(staged, write) if write else ""
     staged.writes[at : at + 1] = [(violation.entry, operation, write)] if write else []
     return True
 

@@ -3,7 +3,7 @@
 Deletions of all tables come first, then updates, then insertions, so that unique values freed by one row can be taken
 by another. The caller has switched triggers, rules and foreign keys off (session_replication_role): their effects are
 in the diff already. Unique, exclusion, check and not-null constraints still hold, and each statement must touch
-exactly as many rows as were decided.
+exactly as many rows as were decided. Rows that exchange unique values get a second attempt (`exchanging`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import psycopg
 from wye.errors import InvariantError
 from wye.host import Host
 from wye.kinds.postgres.changes import SequenceChange
+from wye.kinds.postgres.exchanging import lock_out, recreate_bound
 from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.sequences import move_ahead
 from wye.kinds.postgres.session import LOG_SCHEMA, Connection, array, fetch, literal, names, quote
@@ -41,12 +42,22 @@ def write_less_log(connection: Connection) -> None:
     connection.execute(_MAY_COMPRESS)
 
 
-def write(host: Host, connection: Connection, tables: Sequence[Staged]) -> bool:
-    """Writes all of `tables`, or nothing if a constraint refuses a row: then False."""
+def write(host: Host, connection: Connection, tables: Sequence[Staged], exchanging: set[str]) -> bool:
+    """Writes all of `tables`, or nothing if a constraint refuses a row: then False. `exchanging`: gets the tables whose
+    rows exchange unique values, if that was what was in the way at first."""
+    if _write_all(host, connection, tables):
+        return True
+    again = recreate_bound(connection, tables)
+    exchanging.update(staged.changes.table for staged in again)
+    return bool(again) and _write_all(host, connection, tables)
+
+
+def _write_all(host: Host, connection: Connection, tables: Sequence[Staged]) -> bool:
     for staged in tables:
         _keep(connection, staged)
     try:
         with connection.transaction():
+            lock_out(connection, [staged.relation for staged in tables if staged.count(RECREATE)])
             for step in (delete_rows, update_rows, insert_rows):
                 for staged in tables:
                     host.at(f"postgres:apply:{step.__name__.removesuffix('_rows')}")
@@ -111,6 +122,7 @@ def _keep(connection: Connection, staged: Staged) -> None:
         else f"t.{quote(c)}"
         for c in staged.relation.stored
     )
+    connection.execute(f"drop table if exists pg_temp.{_kept(staged)}")
     connection.execute(
         f"create temp table {_kept(staged)} on commit drop as select m.n as _wye_n, {cells}"
         f" from {staged.relation.source} t, {staged.keys} s, {staged.merged} m"
