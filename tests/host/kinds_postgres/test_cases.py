@@ -696,8 +696,55 @@ LOSSES = [
        ("select nextval('t.own') > 3", [(True,)])),
 ]  # fmt: skip
 
+OTHER = "create table other (id int primary key);"
+PT = (
+    OTHER
+    + "create table pt (id int primary key, x int, y int); insert into pt select n, n, n * 100 from generate_series(1, 5) n;"
+)
+TIMES = "create table e (id int primary key, at timestamp); insert into e values (1, '2020-01-01 12:00');"
+TOKYO = "set timezone = 'Asia/Tokyo'"
+LATE = "insert into e values (3, '2020-01-01 12:00')"
+LOGGED = [
+    no("a message with a rollback in it", SHOP + OTHER, ["begin; alter table item drop label; alter table item add label text; rollback; alter table other add z int"],
+       "update item set label = 'precious' where id = 3; insert into item values (900, 1, 'l', 'l')", "opaque-ddl"),
+    no("a message with a savepoint rolled back in it", PT,
+       ["begin; savepoint a; alter table pt drop x; alter table pt add x int; rollback to a; alter table other add z int; commit"], "insert into pt values (9, 9, 900)", "opaque-ddl"),
+    ok("a message with a savepoint in it", PT, ["begin; alter table pt add z int; savepoint a; alter table other add z int; release a; commit"], "insert into pt values (9, 9, 900)",
+       ("select x, z from t.pt where id = 9", [(9, None)])),
+    ok("a message of two transactions", PT, ["begin; alter table pt add z int; commit; begin; alter table other add z int; commit"], "insert into pt values (9, 9, 900)",
+       ("select x, z from t.pt where id = 9", [(9, None)]), ("select count(z) from t.other", [(0,)])),
+    no("a message that sets its path on the way", PT, ["create schema u; alter table pt add z int; set search_path = u; create table pt (i int)"], "", "opaque-ddl"),
+    ok("a type changed under another time zone", TIMES, [TOKYO, "alter table e alter at type timestamptz"], LATE,
+       ("select id, (at at time zone 'Asia/Tokyo')::text from t.e order by id", [(1, "2020-01-01 12:00:00"), (3, "2020-01-01 12:00:00")])),
+    ok("defaults and bounds under another time zone", TIMES, [TOKYO, "alter table e add seen timestamptz default '2020-01-01 12:00', add gap interval default '1 12:00'",
+        "create table log (at timestamptz) partition by range (at)", "create table log_1 partition of log for values from ('2020-01-01') to ('2021-01-01')",
+        "create view late as select id from e where seen > '2020-06-01'", "alter table e add check (seen < '2030-01-01')"], LATE,
+       ("select seen at time zone 'Asia/Tokyo' = '2020-01-01 12:00', gap::text from t.e where id = 3", [(True, "1 day 12:00:00")])),
+    ok("days and months the other way round", "create table e (id int primary key, at text); insert into e values (1, '02.01.2020');",
+       ["set datestyle = 'German, DMY'", "alter table e alter at type date using at::date, add seen date default '03.04.2020'"], "insert into e values (3, '02.01.2020')",
+       ("select at::text, seen::text from t.e where id = 3", [("2020-01-02", "2020-04-03")])),
+    ok("intervals with signs", TIMES, ["set intervalstyle = 'sql_standard'", "alter table e add gap interval default '-1 02:00:00'"], LATE,
+       ("select gap = '-1 day -2 hours' from t.e where id = 3", [(True,)])),
+    ok("the role's own settings", TIMES, ["set timezone = 'Asia/Tokyo'", "set role clerk", "create table pg_temp.mine (i int)", "reset role", "alter table e alter at type timestamptz",
+        "set timezone = 'UTC'", "alter table e add seen timestamptz default '2020-01-01 12:00'"], LATE,
+       ("select at at time zone 'Asia/Tokyo' = '2020-01-01 12:00', seen at time zone 'UTC' = '2020-01-01 12:00' from t.e where id = 3", [(True, True)])),
+    no("two columns take each other's values in one statement", PT, "alter table pt alter x type bigint using y, alter y type bigint using x", "insert into pt values (9, 9, 900)",
+       "type-vs-change"),
+    ok("two columns take each other's values in one statement, nothing written since", PT, "alter table pt alter x type bigint using y, alter y type bigint using x",
+       "insert into other values (1)", ("select x, y from t.pt where id < 3 order by id", [(100, 1), (200, 2)])),
+    ok("two types in one statement, a row came live", PT, "alter table pt add z int, alter x type bigint, alter y type numeric", "insert into pt values (9, 9, 900)",
+       ("select x, y::text, z from t.pt where id = 9", [(9, "900", None)])),
+    no("two types in one statement, each takes something", PRICE, "alter table price alter code type varchar(3), alter amount type int",
+       "insert into price values (900, 7.5)", "type-vs-change", "ddl-failed"),
+    no("a second type in one statement takes something", PRICE, "alter table price alter code type varchar(30), alter amount type int",
+       "insert into price values (900, 7.5)", "type-vs-change"),
+    ok("a type between two defaults", PRICE + "alter table price alter amount set default 7.5;",
+       "alter table price alter amount drop default, alter amount type bigint using amount::bigint, alter amount set default 7, add z int",
+       "delete from price where id = 2", ("select count(*) from t.price", [(19,)])),
+]  # fmt: skip
+
 CASES = [
-    *(*ROWS, *KINDS_OF_TABLES, *CONSTRAINTS, *COLUMNS, *OBJECTS, *MORE, *GIVEN, *LOSSES),
+    *(*ROWS, *KINDS_OF_TABLES, *CONSTRAINTS, *COLUMNS, *OBJECTS, *MORE, *GIVEN, *LOSSES, *LOGGED),
     *(replace(case, since=version) for version, cases in SINCE.items() for case in cases),
 ]
 

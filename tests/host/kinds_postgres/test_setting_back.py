@@ -18,12 +18,11 @@ from tests.host.kinds_postgres.test_alone import CASES, world
 from wye.host import Host
 from wye.kinds.postgres.catalog import difference, read_schema
 from wye.kinds.postgres.ddl import BEFORE, Statement
-from wye.kinds.postgres.parsing import parse
+from wye.kinds.postgres.parsing import enum_name, parse
 from wye.kinds.postgres.replay import replay
 from wye.kinds.postgres.session import begin_session
 from wye.kinds.postgres.setting_back import set_back
 from wye.kinds.postgres.settings import MAKERS, PARTS, STATEMENTS, read_settings, sets_something
-from wye.kinds.postgres.walk import enum_name
 
 pytestmark = pytest.mark.host
 

@@ -98,7 +98,7 @@ def test_a_server_that_sends_without_end_is_given_up(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize("link", ["+1", "::int", " union select 1", " collate c"])
 def test_no_expression_is_too_deep_for_this_process(link: str, count: int) -> None:
     query = "create view v as select 1" + link * count
-    statements, refused = plan_statements([(1, "t", "CREATE VIEW", "v", False, "none", "", query)], "p")
+    statements, refused = plan_statements([(1, "t", "CREATE VIEW", "v", False, "none", "", query, None, "5")], "p")
     assert (statements == []) is bool(refused)
     if count > 100:
         assert [conflict.kind for conflict in refused] == ["opaque-ddl"]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -39,8 +40,13 @@ STOCKED = [
 ]
 
 
+def entry(number: int, query: str, zone: str = "UTC") -> tuple[Any, ...]:
+    terms = ("app", '"$user", t, public')
+    return (7, str(number), "TAG", "thing", False, *terms, query, {"TimeZone": zone}, "5")
+
+
 def reversed_(queries: Iterable[str], after: dict[str, str]) -> Reversed:
-    log = [(7, str(n), "TAG", "thing", False, "app", '"$user", t, public', query) for n, query in enumerate(queries)]
+    log = [entry(n, query) for n, query in enumerate(queries)]
     statements, refused = plan_statements(log, "postgres/app")
     assert not refused
     found = reverse(statements, SCHEMA, after)
@@ -127,7 +133,7 @@ IRREVERSIBLE = [
 
 @pytest.mark.parametrize("query", IRREVERSIBLE)
 def test_no_inverse(query: str) -> None:
-    log = [(7, str(n), "TAG", "thing", False, "app", "t", q) for n, q in enumerate(["create table x (i int)", query])]
+    log = [entry(n, q) for n, q in enumerate(["create table x (i int)", query])]
     found = reverse(plan_statements(log, "postgres/app")[0], SCHEMA, SCHEMA)
     assert found.irreversible == (query,)
 
@@ -282,3 +288,12 @@ def test_a_type_is_cast_back(wanted: str) -> None:
     after = {key.replace("stock", "amount"): text for key, text in SCHEMA.items()}
     found = reversed_([f"alter table item alter stock type {wanted}", "alter table item rename stock to amount"], after)
     assert found.retyped == (("column t.item.stock", ("column", "t", "item", "amount")),)
+
+
+def test_types_that_were_changed_under_other_settings() -> None:
+    """Values come back under those that they went by."""
+    one, other = "alter table item alter stock type bigint", "alter table item alter label type varchar"
+    same = plan_statements([entry(0, one, "Asia/Tokyo"), entry(1, other, "Asia/Tokyo")], "p")[0]
+    assert reverse(same, SCHEMA, SCHEMA).dialect == (("TimeZone", "Asia/Tokyo"),)
+    others = plan_statements([entry(0, one, "Asia/Tokyo"), entry(1, other)], "p")[0]
+    assert reverse(others, SCHEMA, SCHEMA).irreversible == (other,)

@@ -14,6 +14,7 @@ import msgspec
 from wye.errors import BadRequest, NotFound
 from wye.kinds.postgres.catalog import Schema
 from wye.kinds.postgres.ddl import Statement
+from wye.kinds.postgres.dialect import Dialect
 from wye.merge.conflict import Json
 from wye.merge.rows import Row
 
@@ -94,11 +95,13 @@ class Addition:
 class Lost:
     """What a merge destroyed, by keys of the schema before it: `gone` is no longer there, `retyped` are columns with
     the type that they have since. Definitions and values are in the bytes before the merge (`read_lost`); `given_up`
-    must be there as it is here, for somebody had written it since the merge's own base."""
+    must be there as it is here, for somebody had written it since the merge's own base. `dialect`: the settings under
+    which the types were changed, and are changed back."""
 
     gone: tuple[str, ...] = ()
     retyped: tuple[tuple[str, str], ...] = ()
     given_up: tuple[Content, ...] = ()
+    dialect: Dialect = ()
 
     def keys(self) -> tuple[str, ...]:
         return (*self.gone, *(key for key, _ in self.retyped))
@@ -132,13 +135,15 @@ class Fill:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Return:
     """What was read of `Lost`. `first` runs before rows are written, and those of dropped `tables` are among them;
-    `columns` runs after them, then come the `fills`, and `last` is what may want all values in place."""
+    `columns` runs after them, then come the `fills`, and `last` is what may want all values in place. `dialect`: the
+    settings under which types are changed back."""
 
     first: tuple[Definition, ...] = ()
     tables: tuple[TableChanges, ...] = ()
     columns: tuple[Definition, ...] = ()
     fills: tuple[Fill, ...] = ()
     last: tuple[Definition, ...] = ()
+    dialect: Dialect = ()
 
     def statements(self) -> tuple[str, ...]:
         return tuple(each.sql for each in (*self.first, *self.columns, *self.last))

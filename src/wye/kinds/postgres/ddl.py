@@ -10,13 +10,15 @@ statement is still one that defines an object, and the target's schema is compar
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import postgast
 
-from wye.kinds.postgres.parsing import Unparsable, parse
+from wye.kinds.postgres.dialect import Dialect, dialect_of, is_escaping
+from wye.kinds.postgres.parsing import Unparsable, enum_name, parse
 from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.session import LOG_SCHEMA, Connection, fetch, literal, value
 from wye.merge.conflict import Conflict
@@ -24,8 +26,10 @@ from wye.merge.conflict import Conflict
 EXPAND, BEFORE, AFTER = "expand", "before", "after"
 """When a statement runs: committed ahead, before the rows are written, or after them if it must wait for them."""
 
-_READ = f"""select process, statement_at::text, tag, object, extension, role, path, query
-from {LOG_SCHEMA}.ddl where id > {{since}} order by id"""
+_READ = f"""select process, statement_at::text, tag, object, extension, role, path, query,
+    to_jsonb(log) -> 'settings', log.xmin::text
+from {LOG_SCHEMA}.ddl log where id > {{since}} order by id"""
+"""A log of before there were settings in it has no such column."""
 
 _REPLAYED = frozenset(
     f"{name}_stmt"
@@ -45,13 +49,20 @@ _DROPPED = frozenset(
     for name in (
         "check_point", "close_portal", "cluster", "constraints_set", "copy", "deallocate", "declare_cursor", "delete",
         "discard", "execute", "explain", "fetch", "insert", "listen", "lock", "merge", "notify", "prepare", "reindex",
-        "select", "transaction", "truncate", "unlisten", "update", "vacuum", "variable_set", "variable_show",
+        "select", "truncate", "unlisten", "update", "vacuum", "variable_set", "variable_show",
         "do", "call",
     )
 )  # fmt: skip
 _LATE = frozenset({
     "AT_SetNotNull", "AT_AddConstraint", "AT_AlterConstraint", "AT_ValidateConstraint", "AT_AddIndex",
 })  # fmt: skip
+_RETYPES = "AT_AlterColumnType"
+_CLEARING = frozenset({
+    "AT_DropColumn", "AT_DropConstraint", "AT_DropNotNull", "AT_DropExpression", "AT_DropIdentity",
+})  # fmt: skip
+_TRANSACTION = "transaction_stmt"
+_KEEPING, _BACK = "TRANS_STMT_COMMIT", frozenset({"TRANS_STMT_ROLLBACK", "TRANS_STMT_ROLLBACK_TO"})
+_ONE_BY_ONE = "the log does not say which statements had an effect: send them one by one"
 _TEMPORARY = "t"
 _AS_IT_WAS = "REINDEX"
 """Reported since PostgreSQL 17, wherever it was done; the schema is the same after it."""
@@ -75,13 +86,15 @@ class Loss:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """One statement to replay under `role` with the search path `path` (as a setting's text). `losses`: in the base."""
+    """One statement to replay under `role` with the search path `path` (as a setting's text) and under the settings
+    `dialect`. `losses`: in the base."""
 
     sql: str
     stage: str
     role: str
     path: str
     losses: tuple[Loss, ...] = ()
+    dialect: Dialect = ()
 
 
 def last_statement(connection: Connection) -> int:
@@ -101,32 +114,93 @@ def read_statements(connection: Connection, database: str, *, since: int = 0) ->
 
 
 def plan_statements(log: Iterable[Sequence[Any]], place: str) -> tuple[list[Statement], list[Conflict]]:
-    """As read_statements, for rows of the log (process, time, tag, object, extension, role, path, query)."""
-    kept: list[tuple[_Parsed, str, str]] = []
+    """As read_statements, for rows of the log (process, time, tag, object, extension, role, path, query, settings,
+    transaction)."""
+    kept: list[tuple[_Parsed, _Message]] = []
     refused: list[Conflict] = []
-    seen: tuple[Any, ...] = ()
-    for process, at, tag, name, extension, role, path, query in log:
-        if extension or tag == _AS_IT_WAS or (process, at, query) == seen:
-            continue
-        seen = (process, at, query)
+    for message in _messages(log):
+        name, query = message.name, message.query
         try:
-            found = list(_parse(query))
+            found = _in_effect(message)
         except (Unparsable, _Opaque) as error:
-            refused.append(refusal("opaque-ddl", place, f"{tag}: {error}", key=(name or tag,), theirs=query))
+            refused.append(refusal("opaque-ddl", place, f"{message.tag}: {error}", key=(name,), theirs=query))
             continue
         if not found:
-            refused.append(
-                refusal("opaque-ddl", place, f"{tag} was done inside {_head(query)}", key=(name or tag,), theirs=query)
-            )
-        kept += [(statement, role, path) for statement in found]
-    _fold_enums([statement for statement, _, _ in kept])
+            detail = f"{message.tag} was done inside {_head(query)}"
+            refused.append(refusal("opaque-ddl", place, detail, key=(name,), theirs=query))
+        kept += [(statement, message) for statement in found]
+    _fold_enums([statement for statement, _ in kept])
     statements = [
-        Statement(sql=sql, stage=stage, role=role, path=path)
-        for statement, role, path in kept
+        Statement(sql=sql, stage=stage, role=message.role, path=message.path, dialect=message.dialect)
+        for statement, message in kept
         for sql, stage in _staged(statement.kind, statement.node, statement.text)
         if sql
     ]
     return statements, refused
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """What a client sent at once, as the first of its entries in the log has it. `terms`: role, path and settings of
+    each entry; `transactions`: those that wrote them."""
+
+    tag: str
+    name: str
+    role: str
+    path: str
+    query: str
+    settings: Any
+    terms: frozenset[str]
+    transactions: frozenset[str]
+
+    @property
+    def dialect(self) -> Dialect:
+        return dialect_of(self.settings)
+
+
+def _messages(log: Iterable[Sequence[Any]]) -> Iterable[_Message]:
+    """In the order of their first entries. Others may have written to the log between two of one message."""
+    found: dict[tuple[Any, ...], list[Sequence[Any]]] = {}
+    making_extensions = set()
+    for entry in log:
+        process, at, tag, _, extension, _, _, query, *_ = entry
+        if extension:
+            making_extensions.add((process, at, query))
+        elif tag != _AS_IT_WAS:
+            found.setdefault((process, at, query), []).append(entry)
+    for message, entries in found.items():
+        own = entries
+        if message in making_extensions:  # what its script drops it drops under terms of its own
+            own = [each for each in entries if not each[2].startswith("DROP ")] or entries
+        _, _, tag, name, _, role, path, query, settings, _ = own[0]
+        terms = frozenset(json.dumps([role, path, settings], sort_keys=True) for *_, role, path, _, settings, _ in own)
+        yield _Message(tag, name or tag, role, path, query, settings, terms, frozenset(each[-1] for each in own))
+
+
+def _in_effect(message: _Message) -> list[_Parsed]:
+    """The DDL of a message, if it is certain that all of it was carried out, and under which terms."""
+    found: list[_Parsed] = []
+    parts, is_kept = 0, True
+    for each in _parse(message.query):
+        if each.kind != _TRANSACTION:
+            parts += is_kept
+            is_kept = False
+            found.append(each)
+        elif found and _act(each.node) in _BACK:
+            raise _Opaque(f"the message takes something back (ROLLBACK), but not all, and {_ONE_BY_ONE}")
+        elif _act(each.node) == _KEEPING:
+            is_kept = True
+    if parts > 1 and parts != len(message.transactions):
+        raise _Opaque(f"the message goes on after a COMMIT, and what came then was not all carried out; {_ONE_BY_ONE}")
+    if found and len(message.terms) > 1:
+        raise _Opaque(f"the message sets its role, search path or settings between two statements; {_ONE_BY_ONE}")
+    if is_escaping(message.settings) and "\\" in message.query:
+        raise _Opaque("a backslash, with standard_conforming_strings off, cannot be read")
+    return found
+
+
+def _act(transaction: Any) -> str:
+    return enum_name("TransactionStmtKind", transaction.kind)
 
 
 class _Opaque(Exception):
@@ -181,6 +255,9 @@ def _parse(query: str) -> Iterable[_Parsed]:
             raise _Opaque("SELECT INTO cannot be replayed; use CREATE TABLE AS")
         if kind == "refresh_mat_view_stmt" and node.skip_data:
             raise _Opaque("a materialized view that is emptied cannot be merged; refresh it with data")
+        if kind == _TRANSACTION:
+            yield _Parsed(kind, node, "")
+            continue
         if kind in _DROPPED:
             continue
         if kind not in _REPLAYED:
@@ -219,19 +296,42 @@ def _staged(kind: str, node: Any, text: str) -> Iterable[tuple[str, str]]:
 
 
 def _staged_table(kind: str, node: Any, text: str) -> Iterable[tuple[str, str]]:
-    for command in node.cmds:
-        options = getattr(command.alter_table_cmd, "def").list.items
+    for commands in _together(list(node.cmds)):
+        options = getattr(commands[0].alter_table_cmd, "def").list.items
         restarts = _take_out_restart(options)
         if restarts and not options:
             yield "", BEFORE
             continue
-        one = type(node)()
-        one.CopyFrom(node)
-        del one.cmds[:]
-        one.cmds.add().CopyFrom(command)
-        name = postgast.pg_query_pb2.AlterTableType.Name(command.alter_table_cmd.subtype)
-        is_whole = len(node.cmds) == 1 and not restarts
-        yield (text if is_whole else _deparse(kind, one)), AFTER if name in _LATE else BEFORE
+        part = type(node)()
+        part.CopyFrom(node)
+        del part.cmds[:]
+        part.cmds.extend(commands)
+        is_whole = len(node.cmds) == len(commands) and not restarts
+        yield (text if is_whole else _deparse(kind, part)), AFTER if _command(commands[0]) in _LATE else BEFORE
+
+
+def _together(commands: list[Any]) -> list[list[Any]]:
+    """Commands of ALTER TABLE that have to be one statement, in the order in which the server carries them out. New
+    types are all made of the old rows, so that columns may exchange their values; what stands in their way is dropped
+    before that, but a column is still read from."""
+    retyping = [each for each in commands if _command(each) == _RETYPES]
+    if not retyping:
+        return [[each] for each in commands]
+    if any(getattr(each.alter_table_cmd, "def").column_def.HasField("raw_default") for each in retyping):
+        retyping = [*(each for each in commands if _command(each) == "AT_DropColumn"), *retyping]
+    others = [each for each in commands if each not in retyping]
+    clearing = [each for each in others if _is_cleared(each.alter_table_cmd)]
+    return [*([each] for each in clearing), retyping, *([each] for each in others if each not in clearing)]
+
+
+def _is_cleared(command: Any) -> bool:
+    """Whether the server does it ahead of new types."""
+    name = enum_name("AlterTableType", command.subtype)
+    return name in _CLEARING or (name == "AT_ColumnDefault" and getattr(command, "def").WhichOneof("node") is None)
+
+
+def _command(node: Any) -> str:
+    return enum_name("AlterTableType", node.alter_table_cmd.subtype)
 
 
 def _take_out_restart(options: Any) -> bool:

@@ -21,11 +21,11 @@ import psycopg
 
 from wye.kinds.postgres.changes import Content
 from wye.kinds.postgres.ddl import BEFORE, Loss, Statement
-from wye.kinds.postgres.parsing import Unparsable, parse
+from wye.kinds.postgres.dialect import Dialect, speaking
+from wye.kinds.postgres.parsing import Unparsable, enum_name, parse
 from wye.kinds.postgres.replay import fingerprint, run_as, step_back
 from wye.kinds.postgres.session import Connection, fetch, literal, quote, value
 from wye.kinds.postgres.tables import Relation, read_tables
-from wye.kinds.postgres.walk import enum_name
 from wye.merge.conflict import NONE, THEIRS_ONLY, Conflict, Decisions
 
 _NUMERIC = "N"
@@ -63,28 +63,29 @@ class Measuring:
 
     @contextlib.contextmanager
     def around(self, statement: Statement) -> Iterator[None]:
-        command = _command_of(statement)
-        if command is None:
+        commands = _commands_of(statement)
+        if not commands:
             yield
             self.statements.append(statement)
             return
         step_back(self._connection)
-        if command.drops_attribute:
-            losses = self._attribute(statement, command)
-            yield
-        else:
-            losses = self._before(statement, command)
-            files = [self._files(each) for each in losses]
-            yield
-            step_back(self._connection)
-            # Where no file was written anew all values are what they were.
-            losses = [self._after(each) for each, was in zip(losses, files, strict=True) if self._files(each) != was]
-        self.statements.append(replace(statement, losses=tuple(losses)))
+        dropping = [
+            each for command in commands if command.drops_attribute for each in self._attribute(statement, command)
+        ]
+        converting = [
+            each for command in commands if not command.drops_attribute for each in self._before(statement, command)
+        ]
+        files = [self._files(each) for each in converting]
+        yield
+        step_back(self._connection)
+        # Where no file was written anew all values are what they were.
+        anew = [self._after(each) for each, was in zip(converting, files, strict=True) if self._files(each) != was]
+        self.statements.append(replace(statement, losses=(*dropping, *anew)))
 
     def _attribute(self, statement: Statement, command: _Command) -> list[Loss]:
         oid = _as_statement(self._connection, statement, f"select to_regtype({literal(command.name)})::oid::int8")
         found = fetch(self._connection, _USERS.format(oid=int(oid))) if oid is not None else []
-        losses = (_read_loss(self._connection, table, column, "", None, is_whole=True) for table, column in found)
+        losses = (self._read(statement, table, column, "", is_whole=True) for table, column in found)
         return [each for each in losses if each is not None]
 
     def _before(self, statement: Statement, command: _Command) -> list[Loss]:
@@ -95,8 +96,12 @@ class Measuring:
         now = ""
         if command.cast:
             now = _type_of(self._connection, statement, f"{command.cast} from {table[0][0]} where false")
-        loss = _read_loss(self._connection, table[0][0], command.column, now, None, is_whole=not now)
+        loss = self._read(statement, table[0][0], command.column, now, is_whole=not now)
         return [] if loss is None else [loss]
+
+    def _read(self, statement: Statement, table: str, column: str, now: str, *, is_whole: bool) -> Loss | None:
+        with speaking(self._connection, statement.dialect):
+            return _read_loss(self._connection, table, column, now, None, is_whole=is_whole)
 
     def _after(self, loss: Loss) -> Loss:
         [(now, _)] = fetch(self._connection, _COLUMN.format(table=literal(loss.table), column=literal(loss.column)))
@@ -138,11 +143,12 @@ class Guarding:
         if statement.losses:
             step_back(self._connection)
         for loss in statement.losses:
-            self._compare(loss)
+            self._compare(loss, statement.dialect)
         yield
 
-    def _compare(self, was: Loss) -> None:
-        now = _read_loss(self._connection, was.table, was.column, was.now, was.by, is_whole=was.is_whole)
+    def _compare(self, was: Loss, dialect: Dialect) -> None:
+        with speaking(self._connection, dialect):
+            now = _read_loss(self._connection, was.table, was.column, was.now, was.by, is_whole=was.is_whole)
         if now is None or now == was or (not was.is_whole and now.was == was.now):
             return  # the statement fails, takes what it took, or has nothing to do any more
         conflict = Conflict(
@@ -229,18 +235,23 @@ class _Command:
     drops_attribute: bool = False
 
 
-def _command_of(statement: Statement) -> _Command | None:
-    """None: it takes nothing from any column."""
+def _commands_of(statement: Statement) -> list[_Command]:
+    """Those that take something from a column."""
     if statement.stage != BEFORE or "type" not in statement.sql.lower():
-        return None
+        return []
     try:
         stmts = parse(statement.sql).stmts
     except Unparsable:
-        return None
+        return []
     if len(stmts) != 1 or stmts[0].stmt.WhichOneof("node") != "alter_table_stmt":
-        return None
+        return []
     node = stmts[0].stmt.alter_table_stmt
-    command = node.cmds[0].alter_table_cmd
+    found = (_command_of(node, each.alter_table_cmd) for each in node.cmds)
+    return [each for each in found if each is not None]
+
+
+def _command_of(node: Any, command: Any) -> _Command | None:
+    """None: it takes nothing from any column."""
     act = enum_name("AlterTableType", command.subtype), enum_name("ObjectType", node.objtype)
     name = ".".join(quote(each) for each in (node.relation.schemaname, node.relation.relname) if each)
     if act == ("AT_DropColumn", "OBJECT_TYPE"):

@@ -16,6 +16,7 @@ import psycopg
 
 from wye.kinds.postgres.changes import DatabaseChanges, Definition, Fill, Lost, Return, TableChanges
 from wye.kinds.postgres.definitions import COLUMNS, LAST, read_definitions
+from wye.kinds.postgres.dialect import Dialect, speaking
 from wye.kinds.postgres.drops import missing
 from wye.kinds.postgres.objects import name_of, parts_of
 from wye.kinds.postgres.rows import read_rows
@@ -55,7 +56,7 @@ def read_lost(connection: Connection, undo: DatabaseChanges) -> DatabaseChanges:
     dropped = [(each.key, "") for each in columns if each.key.startswith("column ")]
     for key, since in (*dropped, *undo.lost.retyped):
         try:
-            made = _Column(connection, by_name[name_of(key)[1:-1]], key, since, gone)
+            made = _Column(connection, by_name[name_of(key)[1:-1]], key, since, undo.lost)
             before += made.before()
             fills += made.fills()
             after += made.after()
@@ -74,6 +75,7 @@ def read_lost(connection: Connection, undo: DatabaseChanges) -> DatabaseChanges:
             columns=(*columns, *before),
             fills=tuple(fills),
             last=(*after, *last),
+            dialect=undo.lost.dialect,
         ),
     )
 
@@ -95,8 +97,9 @@ def _tables(connection: Connection, relations: Sequence[Relation], gone: Sequenc
 class _Column:
     """A column that was dropped, or has another type since (`since`)."""
 
-    def __init__(self, connection: Connection, table: Relation, key: str, since: str, gone: Sequence[str]) -> None:
+    def __init__(self, connection: Connection, table: Relation, key: str, since: str, lost: Lost) -> None:
         self._connection, self._table, self._key, self._since = connection, table, key, since
+        self._dialect = lost.dialect
         self._name = name_of(key)[-1]
         sql = _COLUMN.format(oid=table.oid, column=literal(self._name))
         [(self._type, self._default, generated, identity, self._collation, inherited, has_heirs)] = fetch(
@@ -106,7 +109,7 @@ class _Column:
         self._is_identity = bool(identity)
         if inherited or has_heirs or (since and generated):
             raise _Inexact(f"{key}: it is {'generated' if generated else 'inherited'}")
-        self._lost = [name_of(each)[-1] for each in sorted(gone) if name_of(each)[:-1] == name_of(key)[:-1]]
+        self._lost = [name_of(each)[-1] for each in sorted(lost.gone) if name_of(each)[:-1] == name_of(key)[:-1]]
         self._by: Index | None = next(
             (each for each in table.indexes if each.is_key and not set(each.columns) & set(self._lost)), None
         )
@@ -158,13 +161,22 @@ class _Column:
         again = f"({cell}::{self._since})::{self._type}"
         try:
             with self._connection.transaction():
-                return self._read(f"{again}::text is distinct from {cell}::text")
+                return self._read(f"{again}::text is distinct from {cell}::text", self._dialect)
         except (psycopg.DataError, psycopg.ProgrammingError):  # a type that came with the merge, or no way back
             return self._read(f"{cell} is not null")
 
-    def _read(self, where: str) -> tuple[Row, ...]:
+    def _read(self, where: str, dialect: Dialect = ()) -> tuple[Row, ...]:
+        """In a transaction, if `where` is to be understood in a `dialect`; the rows come in the session's own."""
         columns = names([*(self._by.columns if self._by else ()), self._name], "t.")
-        return tuple(read_rows(self._connection, f"select {columns} from {self._table.source} t where {where}"))
+        if not dialect:
+            return tuple(read_rows(self._connection, f"select {columns} from {self._table.source} t where {where}"))
+        with speaking(self._connection, dialect):
+            chosen = f"select t.tableoid o, t.ctid i from {self._table.source} t where {where}"
+            self._connection.execute(f"create temp table _wye_chosen on commit drop as {chosen}")
+        those = f"{self._table.source} t join pg_temp._wye_chosen c on t.tableoid = c.o and t.ctid = c.i"
+        found = tuple(read_rows(self._connection, f"select {columns} from {those}"))
+        self._connection.execute("drop table pg_temp._wye_chosen")
+        return found
 
     @property
     def _alter(self) -> str:

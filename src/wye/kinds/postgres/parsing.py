@@ -40,6 +40,11 @@ def parse(text: str) -> postgast.ParseResult:
         raise Unparsable("it is no text") from error
 
 
+def enum_name(kind: str, number: int) -> str:
+    """Of a value of one of the parser's enumerations."""
+    return str(getattr(postgast.pg_query_pb2, kind).Name(number))
+
+
 def _depth(data: bytes, text: str) -> int:
     """No parse tree is deeper: an item of a list is as deep as it has tokens, those in brackets as far as they are."""
     levels = [0]

@@ -3,9 +3,9 @@
 It runs once per revision, on a fenced server over a clean copy; the snapshot taken afterwards is the base that all
 forks of the revision share. Prepared transactions are rolled back and copied replication slots dropped, because
 neither belongs to the fork and both would blur what it changed. Event triggers write down every DDL statement with
-the role and search path that it ran under. Sequences move ahead, so that keys made in the fork and in production do
-not meet. A sequence's jump is part of the base, hence not a change. Each database gets a mark, which says later of
-bytes whether they came of this preparation.
+the role, the search path and the settings that it ran under. Sequences move ahead, so that keys made in the fork and
+in production do not meet. A sequence's jump is part of the base, hence not a change. Each database gets a mark, which
+says later of bytes whether they came of this preparation.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from wye.errors import Unsupported
 from wye.host import Host
 from wye.kinds.postgres.cluster import Server
+from wye.kinds.postgres.dialect import LOGGED
 from wye.kinds.postgres.session import LOG_SCHEMA, Connection, begin_session, fetch, literal, quote
 
 STRIDE = 100_000
@@ -61,6 +62,7 @@ create table {LOG_SCHEMA}.ddl(
     role text not null default
         case current_setting('role') when 'none' then session_user::text else current_setting('role') end,
     path text not null default current_setting('search_path'),
+    settings jsonb not null default {LOGGED},
     query text not null default current_query()
 );
 create function {LOG_SCHEMA}.note() returns event_trigger language plpgsql security definer as $body$

@@ -1,7 +1,8 @@
 """Runs a fork's DDL on another cluster: first on the base, to give it the fork's schema, then on the target.
 
-Each statement runs under the role and the search path it had in the fork. That something exists already, or is gone
-already, is no failure here: both sides may have done the same, and the schema is compared afterwards.
+Each statement runs under the role, the search path and the settings (`dialect`) that it had in the fork. That something
+exists already, or is gone already, is no failure here: both sides may have done the same, and the schema is compared
+afterwards.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import psycopg
 from wye.host import Host
 from wye.kinds.postgres.changes import Definition
 from wye.kinds.postgres.ddl import AFTER, EXPAND, Statement
+from wye.kinds.postgres.dialect import speak, speak_own
 from wye.kinds.postgres.session import Connection, literal, names, value
 
 _EXISTS = frozenset({"42701", "42P07", "42710", "42723", "42P06"})
@@ -106,14 +108,19 @@ def exists(connection: Connection, table: str) -> bool:
 
 
 def run_as(connection: Connection, statement: Statement) -> None:
-    """From here on under its role and its search path."""
+    """From here on under its role, its search path and its settings."""
+    step_back(connection)
+    speak(connection, statement.dialect)
     path, role = literal(statement.path), literal(statement.role)
     connection.execute(f"select set_config('search_path', {path}, true), set_config('role', {role}, true)")
 
 
 def step_back(connection: Connection) -> None:
-    """From here on under the session's own role, without a search path."""
-    connection.execute("select set_config('search_path', '', true), set_config('role', 'none', true)")
+    """From here on under the session's own role and settings, without a search path."""
+    connection.execute(
+        "select pg_catalog.set_config('search_path', '', true), pg_catalog.set_config('role', 'none', true)"
+    )
+    speak_own(connection)
 
 
 def _run(connection: Connection, statement: Statement) -> None:

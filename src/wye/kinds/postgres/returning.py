@@ -16,6 +16,7 @@ import psycopg
 
 from wye.host import Host
 from wye.kinds.postgres.changes import Definition, Fill, Return
+from wye.kinds.postgres.dialect import speaking
 from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.replay import define
 from wye.kinds.postgres.rows import copy_rows, read_rows
@@ -56,12 +57,16 @@ class Returning:
         for number, fill in enumerate(self._back.fills):
             if fill.since and fill.rows:
                 self._load(number, fill)
-        found = [each for number, fill in enumerate(self._back.fills) for each in self._unfit(number, fill)]
+        with speaking(self._connection, self._back.dialect):
+            found = [each for number, fill in enumerate(self._back.fills) for each in self._unfit(number, fill)]
         found = found or [each for fill in self._back.fills for each in self._missing(fill)]
         if found:
             return found
-        altered = [each for each in self._back.columns if each.key in self._retyped() or each.key not in self._there]
-        self._left = define(self._host, self._connection, [*self._left, *altered], patient=True)
+        retyped = [each for each in self._back.columns if each.key in self._retyped()]
+        others = [each for each in self._back.columns if each not in retyped and each.key not in self._there]
+        self._left = define(self._host, self._connection, [*self._left, *others], patient=True)
+        with speaking(self._connection, self._back.dialect):
+            self._left += define(self._host, self._connection, retyped, patient=True)
         self._connection.execute("set local session_replication_role = 'replica'")
         for number, fill in enumerate(self._back.fills):
             if fill.rows:

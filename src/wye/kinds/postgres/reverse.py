@@ -18,12 +18,13 @@ from typing import Any
 
 from wye.kinds.postgres.catalog import Schema
 from wye.kinds.postgres.ddl import AFTER, EXPAND, Statement
+from wye.kinds.postgres.dialect import Dialect
 from wye.kinds.postgres.objects import Name, Thing, name_of, qualified
-from wye.kinds.postgres.parsing import Unparsable
+from wye.kinds.postgres.parsing import Unparsable, enum_name
 from wye.kinds.postgres.reverse_table import alter_enum, alter_table, rename
 from wye.kinds.postgres.session import quote
 from wye.kinds.postgres.settings import MAKERS, STATEMENTS
-from wye.kinds.postgres.walk import NoInverse, Walk, enum_name, two
+from wye.kinds.postgres.walk import NoInverse, Walk, two
 
 _PARTS = {"OBJECT_TRIGGER": "trigger", "OBJECT_POLICY": "policy", "OBJECT_RULE": "rule"}
 _RELATIONS = frozenset({"OBJECT_TABLE", "OBJECT_VIEW", "OBJECT_MATVIEW", "OBJECT_INDEX", "OBJECT_SEQUENCE"})
@@ -33,12 +34,14 @@ _OUTPUT = ("FUNC_PARAM_OUT", "FUNC_PARAM_TABLE")
 @dataclass(frozen=True, slots=True)
 class Reversed:
     """`irreversible`: the statements that have no inverse; if there are any, all else is worth nothing. `lost`: keys in
-    the schema before of what is gone. `retyped`: of columns of another type, with their names now."""
+    the schema before of what is gone. `retyped`: of columns of another type, with their names now; `dialect`: the
+    settings under which they got it."""
 
     statements: tuple[Statement, ...]
     irreversible: tuple[str, ...]
     lost: tuple[str, ...] = ()
     retyped: tuple[tuple[str, Name], ...] = ()
+    dialect: Dialect = ()
 
 
 def reverse(statements: Iterable[Statement], before: Schema, after: Schema) -> Reversed:
@@ -58,7 +61,7 @@ def reverse(statements: Iterable[Statement], before: Schema, after: Schema) -> R
             irreversible.append(statement.sql)
     lost = walk.lost()
     irreversible += [key for key in lost if _is_beyond(key, before[key])]
-    return Reversed(_ordered(walk), tuple(irreversible), tuple(lost), tuple(walk.types_since()))
+    return Reversed(_ordered(walk), tuple(irreversible), tuple(lost), tuple(walk.types_since()), walk.dialect or ())
 
 
 def _is_beyond(key: str, definition: str) -> bool:

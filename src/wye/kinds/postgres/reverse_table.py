@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from wye.kinds.postgres.objects import Name, Thing, name_of, qualified
-from wye.kinds.postgres.parsing import Unparsable, parse
+from wye.kinds.postgres.parsing import Unparsable, enum_name, parse
 from wye.kinds.postgres.session import literal, quote
 from wye.kinds.postgres.settings import PARTS
-from wye.kinds.postgres.walk import NoInverse, Walk, enum_name, two
+from wye.kinds.postgres.walk import NoInverse, Walk, two
 
 _CONSTRAINTS = {
     "CONSTR_PRIMARY": "PRIMARY KEY", "CONSTR_UNIQUE": "UNIQUE", "CONSTR_CHECK": "CHECK",
@@ -99,9 +99,9 @@ def _column_type(walk: Walk, command: Any, table: Name, thing: Thing) -> None:
     if found is None:
         return
     wanted = getattr(command, "def").column_def
-    if found[0] in walk.retyped or (wanted.HasField("raw_default") and not _is_cast(wanted, command.name)):
+    if wanted.HasField("raw_default") and not _is_cast(wanted, command.name):
         raise NoInverse
-    walk.retyped.append(found[0])
+    walk.retype(found[0])
 
 
 def _is_cast(wanted: Any, column: str) -> bool:

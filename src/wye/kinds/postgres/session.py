@@ -22,7 +22,7 @@ Connection = psycopg.Connection[TupleRow]
 LOG_SCHEMA = "_wye"
 """Where a fork keeps its DDL log. Never part of a diff."""
 
-_SETTINGS = {
+SETTINGS = {
     "client_encoding": "UTF8",
     "datestyle": "ISO, YMD",
     "intervalstyle": "postgres",
@@ -53,7 +53,7 @@ _SETTINGS = {
 def begin_session(connection: Connection) -> Connection:
     """Makes a fresh superuser connection fit for this room. Returns it."""
     connection.autocommit = True
-    pairs = ", ".join(f"set_config({literal(name)}, {literal(value)}, false)" for name, value in _SETTINGS.items())
+    pairs = ", ".join(f"set_config({literal(name)}, {literal(value)}, false)" for name, value in SETTINGS.items())
     since_17 = "set_config('transaction_timeout', '0', false)"
     connection.execute(f"select {pairs}{f', {since_17}' if connection.info.server_version >= 170000 else ''}")
     return connection

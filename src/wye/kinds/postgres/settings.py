@@ -12,9 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from wye.kinds.postgres.ddl import Statement
-from wye.kinds.postgres.parsing import Unparsable, parse
+from wye.kinds.postgres.parsing import Unparsable, enum_name, parse
 from wye.kinds.postgres.session import LOG_SCHEMA, Connection, fetch
-from wye.kinds.postgres.walk import enum_name
 
 STATEMENTS = frozenset({
     "alter_default_privileges_stmt", "alter_owner_stmt", "alter_seq_stmt", "alter_stats_stmt", "comment_stmt",

@@ -108,6 +108,7 @@ def undo_of(
             gone=found.lost,
             retyped=tuple(_types_since(connection, found.retyped)),
             given_up=altered.given_up,
+            dialect=found.dialect,
         ),
         redo=replace(changes, tables=tuple(_done(each) for each in tables), sequences=(), base=before, theirs=after),
     )

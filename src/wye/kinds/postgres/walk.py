@@ -11,10 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import postgast
-
 from wye.kinds.postgres.catalog import Schema
 from wye.kinds.postgres.ddl import AFTER, BEFORE, Statement
+from wye.kinds.postgres.dialect import Dialect
 from wye.kinds.postgres.objects import Name, Objects, Thing, name_of, path_of, qualified
 from wye.kinds.postgres.parsing import parse
 
@@ -45,6 +44,8 @@ class Walk:
     objects: Objects = field(init=False)
     retyped: list[Thing] = field(default_factory=list)
     """Columns that were there before."""
+    dialect: Dialect | None = None
+    """The settings under which these were given another type."""
     path: list[str] = field(default_factory=list)
     _now: Statement = field(init=False)
     _found: list[list[_Inverse]] = field(default_factory=list)
@@ -75,6 +76,14 @@ class Walk:
         left = {name_of(key) for key in self.after}
         found = [thing.key or "" for thing in self._were if now.get(id(thing)) not in left]
         return [key for key in found if name_of(key)[0] in _DEFINED]
+
+    def retype(self, column: Thing) -> None:
+        """A value comes back by a cast under the settings of the one that it went by. Raises NoInverse for a second
+        change, and for others' settings."""
+        if column in self.retyped or self.dialect not in (None, self._now.dialect):
+            raise NoInverse
+        self.dialect = self._now.dialect
+        self.retyped.append(column)
 
     def types_since(self) -> list[tuple[str, Name]]:
         """Columns of another type than before: their keys, and their names now."""
@@ -114,8 +123,3 @@ def two(parts: Iterable[Any]) -> tuple[str, str]:
     """Schema ("" if there is none) and name, from the parts of a name in a parse tree."""
     *schema, name = [part.string.sval for part in parts]
     return (schema[-1] if schema else ""), name
-
-
-def enum_name(kind: str, number: int) -> str:
-    """Of a value of one of the parser's enumerations."""
-    return str(getattr(postgast.pg_query_pb2, kind).Name(number))
