@@ -36,7 +36,7 @@ from wye.kinds.postgres.stage import Staged, find_targets, stage
 from wye.kinds.postgres.tables import read_tables
 from wye.kinds.postgres.undo import Altered, Earlier, undo_of
 from wye.kinds.postgres.violations import Violation, amend, copy_all, explain
-from wye.kinds.postgres.watch import strictest, watch
+from wye.kinds.postgres.watch import added_up, grain_of, watch
 from wye.kinds.postgres.write import Overtaken, renumber, verify, write, write_less_log
 from wye.merge.conflict import Conflict, Decisions, Favouring, Resolution, Side
 from wye.merge.refused import Refused
@@ -274,19 +274,18 @@ class _Merge:
         lock_out(self.connection, [relation for name, relation in relations.items() if name in exchanging])
         self._set("session_replication_role", "replica")
         staged = []
-        old = {content.now: content.table for content in self.changes.contents if not content.is_drop}
         for number, changes in enumerate(self.changes.tables):
             side = whole.get(changes.table)
             if side is Side.OURS:
                 continue
-            grain = strictest(self.options.grain, changes.table, old.get(changes.table, changes.table))
+            grain = grain_of(self.options.grain, self.changes, changes)
             table = Table(
                 place=f"{self.place}/{changes.table}",
                 columns=changes.columns,
                 key=changes.key,
                 # By row what nobody could watch: a table of the fork's own, and what a revert writes.
                 grain=Grain.ROW if grain is Grain.TABLE else grain,
-                delta=self.options.delta.get(changes.table, frozenset()),
+                delta=added_up(self.options.delta, changes),
                 new=frozenset(changes.new) - columns.get(changes.table, set()),
                 given=frozenset(changes.given),
             )

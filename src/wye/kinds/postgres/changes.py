@@ -40,7 +40,9 @@ class TableChanges:
 
     `given`: those of the new columns that a server fills on its own, on each side another way. A base row has None
     there where it came to the same as in the fork. Of a table without a key, `deletes` is every row of the base, always
-    with None there, and `inserts` every row of the fork."""
+    with None there, and `inserts` every row of the fork.
+
+    `was`: the table's name before, if it had another one; `renamed`: columns that had another name, with that."""
 
     table: str
     columns: tuple[str, ...]
@@ -51,6 +53,8 @@ class TableChanges:
     counts: tuple[tuple[Row, int], ...] = ()
     new: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
+    was: str = ""
+    renamed: tuple[tuple[str, str], ...] = ()
 
     def changed_columns(self) -> tuple[str, ...]:
         """Columns that some update changes, in the table's order."""

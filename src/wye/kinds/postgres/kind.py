@@ -371,7 +371,8 @@ def _is_watched(settings: Mapping[str, Any]) -> Callable[[str], bool]:
 
 
 def _options(terms: Terms, changes: DatabaseChanges) -> merging.Options:
-    names = {table.table for table in changes.tables} | {each.table for each in changes.contents}
+    names = {name for table in changes.tables for name in (table.table, table.was) if name}
+    names |= {each.table for each in changes.contents}
     grains = _grains(terms.settings)
     adding = [full_column(str(name)) for name in terms.settings.get("delta") or ()]
     delta: dict[str, frozenset[str]] = {}

@@ -41,6 +41,7 @@ from wye.kinds.postgres.sequences import Known, moved_sequences
 from wye.kinds.postgres.session import Connection, fetch
 from wye.kinds.postgres.side import Side
 from wye.kinds.postgres.tables import Relation, read_tables, table_names
+from wye.kinds.postgres.watch import former_names
 from wye.merge.conflict import Conflict
 from wye.merge.refused import Refused
 from wye.merge.rows import Row
@@ -215,7 +216,7 @@ def _read_tables(
         if not ranges:
             continue
         start = origins.get(root.name)
-        rows = found.setdefault(table.root, _Rows(_added_columns(root, start) if altered else frozenset()))
+        rows = found.setdefault(table.root, _Rows(_added_columns(root, start) if altered else frozenset(), start))
         given: frozenset[str] = frozenset()
         if origin is not None and before is not None and origin.file != before.file:
             # A column whose value is the same for all rows leaves the table's file as it is.
@@ -235,10 +236,12 @@ def _read_tables(
 
 @dataclass(slots=True)
 class _Rows:
-    """Of one table, with its partitions. `new`: columns that came with the fork; `filled`: those of them that a server
+    """Of one table, with its partitions. `new`: columns that came with the fork; `origin`: the table in the base;
+    `filled`: those of them that a server
     fills on its own, another way on each side; `given`: those that it has filled, in rows that were there."""
 
     new: frozenset[str]
+    origin: Relation | None = None
     filled: frozenset[str] | None = None
     given: frozenset[str] = frozenset()
     removed: list[Row] = field(default_factory=list)
@@ -301,8 +304,11 @@ def _table_changes(side: Side, root: Relation, rows: _Rows) -> TableChanges | No
         counts = Counter(found.deletes)
     elif not key:
         counts = count_equal(Source(side.base, root.source, columns), found.deletes)
+    was, renamed = former_names(root, rows.origin)
     return TableChanges(
         table=root.name,
+        was=was,
+        renamed=renamed,
         columns=tuple(columns),
         key=tuple(key),
         deletes=tuple(found.deletes),

@@ -9,9 +9,12 @@ others were quicker.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import psycopg
 
 from wye.kinds.postgres.changes import TableChanges
 from wye.kinds.postgres.refuse import refusal
@@ -19,7 +22,7 @@ from wye.kinds.postgres.rows import Source, copy_rows, count_equal, read_rows
 from wye.kinds.postgres.session import Connection, array, fetch, literal, names, quote
 from wye.kinds.postgres.tables import Index, Relation, read_tables
 from wye.merge.conflict import BOTH, Conflict, Decisions, Side
-from wye.merge.rows import Cell, Row, Table, Triple, Write, merge_multiset, merge_row
+from wye.merge.rows import Cell, Grain, Row, Table, Triple, Write, merge_multiset, merge_row
 
 DELETE, UPDATE, RECREATE, INSERT = "D", "U", "R", "I"
 """Recreate: deleted and inserted again; when and how is said in `exchanging`."""
@@ -121,14 +124,40 @@ def stage(connection: Connection, number: int, changes: TableChanges, table: Tab
     entries = _entries(changes, {staged.index(column) for column in changes.given if column not in numbered})
     ours = _look_up(connection, staged, entries)
     _forget_what_goes(staged, entries, ours)
-    unseen = _changed_unseen(connection, staged)
+    unseen = _changed_unseen(connection, staged, table.grain)
     for n, (base, theirs) in enumerate(entries):
         write = merge_row(table, Triple(base=base, ours=ours.get(n), theirs=theirs), decisions)
-        if write is not None and write.after is None and n in unseen and not _may_go(table, write, decisions):
+        if write is not None and n in unseen and _is_blind(table, base, write) and not _may_go(table, write, decisions):
             continue
         if write is not None:
             staged.writes.append((n, operation_of(staged, write), write))
+    if table.delta:
+        _as_the_server_has(connection, staged, table.delta)
     return staged
+
+
+def _as_the_server_has(connection: Connection, staged: Staged, columns: Collection[str]) -> None:
+    """Sums in `columns` as the server will hold them, which is not as exact as they are: the undo says what is there.
+    One that it does not take is left as it is, for the server to refuse."""
+    at = sorted(staged.index(column) for column in columns)
+    sums = {
+        entry: write.after
+        for entry, (_, _, write) in enumerate(staged.writes)
+        if write.before and write.after and any(write.before[i] != write.after[i] for i in at)
+    }
+    if not sums:
+        return
+    cells = ", ".join(f"t.{quote(staged.changes.columns[i])} as c{i}" for i in at)
+    made = f"create temp table _wye_s{staged.number} on commit drop"
+    with contextlib.suppress(psycopg.DataError, psycopg.IntegrityError), connection.transaction():
+        connection.execute(f"{made} as select 0 as n, {cells} from {staged.relation.source} t limit 0")
+        table = f"pg_temp._wye_s{staged.number}"
+        copy_rows(connection, table, ((str(n), *(row[i] for i in at)) for n, row in sums.items()))
+        for entry, *held in read_rows(connection, f"select * from {table}"):
+            n, operation, write = staged.writes[int(entry or 0)]
+            cells_of = dict(enumerate(write.after or ())) | dict(zip(at, held, strict=True))
+            staged.writes[int(entry or 0)] = (n, operation, replace(write, after=tuple(cells_of.values())))
+    staged.writes = [each for each in staged.writes if each[2].before != each[2].after]
 
 
 def copy_writes(connection: Connection, staged: Staged) -> None:
@@ -182,11 +211,20 @@ def _look_up(connection: Connection, staged: Staged, entries: list[tuple[Row | N
     return found
 
 
-def _changed_unseen(connection: Connection, staged: Staged) -> set[int]:
+def _is_blind(table: Table, base: Row | None, write: Write) -> bool:
+    """Whether values that the fork has not seen are nobody's decision yet: of a row that goes, or that only one side
+    may change. Where the target has changed others too, they were decided with these."""
+    if write.after is None or base is None or write.before is None:
+        return write.after is None
+    others = (a != b and c not in table.new for c, a, b in zip(table.columns, base, write.before, strict=True))
+    return table.grain is not Grain.CELL and not any(others)
+
+
+def _changed_unseen(connection: Connection, staged: Staged, grain: Grain) -> set[int]:
     """Entries whose row in the target was given a value in a column that the fork does not have: a deletion in the
-    fork did not see that value."""
+    fork did not see that value, nor did a change of a row that only one side may change."""
     strange = _strange(staged)
-    if not strange or not staged.changes.deletes:
+    if not strange or not (staged.changes.deletes or (staged.changes.updates and grain is not Grain.CELL)):
         return set()
     sql = f"""select s.n from {staged.relation.source} t join {staged.keys} s on {staged.match_old()} where {strange}"""
     return {n for (n,) in fetch(connection, sql)}
@@ -206,11 +244,12 @@ def _may_go(table: Table, write: Write, decisions: Decisions) -> bool:
     assert write.before is not None
     row = dict(zip(table.columns, write.before, strict=True))
     conflict = Conflict(
-        kind="delete/update",
+        kind="delete/update" if write.after is None else "update/update",
         place=table.place,
         key=tuple(row[column] for column in table.key or table.columns),
         base=row,
         ours=row,
+        theirs=None if write.after is None else dict(zip(table.columns, write.after, strict=True)),
         choices=BOTH,
         detail=_UNSEEN,
     )

@@ -157,7 +157,11 @@ def _undo_table(connection: Connection, staged: Staged, old: Relation | None) ->
     if not key:
         back = [half for write in back for half in _halves(write)]
     name = old.name if old else staged.changes.table
-    table = replace(staged.changes, table=name, columns=columns, key=key, new=(), given=(), counts=())
+    was = staged.changes.table if staged.changes.table != name else ""
+    renamed = tuple((a, b) for a, b in zip(names, staged.changes.columns, strict=True) if a is not None and a != b)
+    table = replace(
+        staged.changes, table=name, columns=columns, key=key, new=(), given=(), counts=(), was=was, renamed=renamed
+    )
     undo = _changes(table, back)
     if key:
         return undo

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from wye.kinds.postgres.changes import DatabaseChanges, TableChanges
 from wye.kinds.postgres.replay import fingerprint
 from wye.kinds.postgres.session import Connection, array, fetch
-from wye.kinds.postgres.tables import read_tables
+from wye.kinds.postgres.tables import Relation, read_tables
 from wye.merge.conflict import BOTH, Conflict, Decisions, Side
 from wye.merge.rows import Grain
 
@@ -51,6 +51,29 @@ def strictest(grain: Mapping[str, Grain], *names: str) -> Grain:
     """What is asked for under any of a table's names."""
     found = {grain.get(name, Grain.CELL) for name in names}
     return next((each for each in (Grain.TABLE, Grain.ROW) if each in found), Grain.CELL)
+
+
+def grain_of(grain: Mapping[str, Grain], changes: DatabaseChanges, table: TableChanges) -> Grain:
+    """What is asked for under the name that the fork gave a table, or under that of the base."""
+    known = (each.table for each in changes.contents if each.now == table.table and not each.is_drop)
+    return strictest(grain, table.table, table.was, *known)
+
+
+def added_up(delta: Mapping[str, frozenset[str]], table: TableChanges) -> frozenset[str]:
+    """The columns whose changes add up, under either name of the table and of the column."""
+    wanted = delta.get(table.table, frozenset()) | delta.get(table.was, frozenset())
+    were = dict(table.renamed)
+    return frozenset(column for column in table.columns if not wanted.isdisjoint((column, were.get(column, column))))
+
+
+def former_names(table: Relation, before: Relation | None) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """A table's name before, if it had another one, and its columns that had other names, with those."""
+    if before is None:
+        return "", ()
+    names = {number: name for name, number in before.numbers.items()}
+    columns = ((name, names.get(number, name)) for name, number in table.numbers.items() if name in table.columns)
+    renamed = tuple((name, was) for name, was in columns if name != was)
+    return ("" if before.name == table.name else before.name), renamed
 
 
 def watch(
