@@ -742,9 +742,93 @@ LOGGED = [
        "alter table price alter amount drop default, alter amount type bigint using amount::bigint, alter amount set default 7, add z int",
        "delete from price where id = 2", ("select count(*) from t.price", [(19,)])),
 ]  # fmt: skip
+Z = "; alter table other add z int"
+TWINS = (
+    "create table blue (v int); create table green (v int); insert into blue values (1), (2); insert into green values (10);"
+    + OTHER
+)
+TWINS_EXCHANGED = "alter table blue rename to tmp; alter table green rename to blue; alter table tmp rename to green"
+KEYED_TWINS = "create table blue (id int primary key, v text); create table green (id int primary key, v text); insert into blue values (1, 'b'), (2, 'b'); insert into green values (1, 'g');"
+KEYED_TWINS_EXCHANGED = (
+    TWINS_EXCHANGED
+    + "; alter index blue_pkey rename to tmp; alter index green_pkey rename to blue_pkey; alter index tmp rename to green_pkey"
+)
+STAGES = (
+    "create schema live; create schema next; create table live.a (id int primary key, v text); create table next.a (id int primary key, v text); insert into live.a values (1, 'live'), (2, 'x'); insert into next.a values (1, 'next');"
+    + OTHER
+)
+STAGES_EXCHANGED = "alter schema live rename to tmp; alter schema next rename to live; alter schema tmp rename to next"
+POINTS = (
+    "create table pt (id int primary key, x int, y int); insert into pt select n, n, n * 100 from generate_series(1, 5) n;"
+    + OTHER
+)
+POINTS_EXCHANGED = "alter table pt rename x to tmp; alter table pt rename y to x; alter table pt rename tmp to y"
+COUPLES = (
+    "create type couple as (a int, b int); create table h (id int primary key, c couple); insert into h values (1, row(1,2)), (2, row(3,4));"
+    + OTHER
+)
+COUPLES_EXCHANGED = "alter type couple rename attribute a to tmp; alter type couple rename attribute b to a; alter type couple rename attribute tmp to b"
+REBUILT = "create table k (v int); insert into k values (1), (2); create table k_new (v int);"
+BLUE, GREEN = "select v from t.blue order by 1", "select v from t.green order by 1"
+XY = "select x, y from t.pt where id = 1"
+THINGS = (
+    SHOP
+    + """create view v as select id from item; create function zero() returns int language sql as 'select 0'; create index by_stock on item (stock); create schema u2; create type gone as enum ('x'); create sequence nos;
+alter table item add constraint pos check (stock >= 0); create policy p on item using (true); create function f() returns trigger language plpgsql as 'begin return new; end'; create trigger noted after update on item for each row execute function f();
+create statistics st on stock, label from item; create schema u4; create function u4.one() returns int language sql as 'select 1';"""
+)
+DROPS = "drop statistics st; drop view v; drop function zero(); drop index by_stock; drop type gone; drop schema u2; drop sequence nos; alter table item drop label, drop constraint pos; drop policy p on item; drop trigger noted on item"
+MISSED = "renamed-in-target"
+NAMES = [
+    ok("tables exchanged", TWINS, TWINS_EXCHANGED, "", (BLUE, [(10,)]), (GREEN, [(1,), (2,)])),
+    ok("tables exchanged, and written", TWINS, TWINS_EXCHANGED + "; insert into blue values (11)", "", (BLUE, [(10,), (11,)]), (GREEN, [(1,), (2,)])),
+    no("tables exchanged, written live", TWINS, TWINS_EXCHANGED, "update blue set v = 7", "keyless-row-count"),
+    ok("tables with keys exchanged, written live", KEYED_TWINS, KEYED_TWINS_EXCHANGED, "insert into blue values (9, 'L')",
+       ("select id, v from t.blue order by 1", [(1, "g"), (9, "L")]), ("select id, v from t.green order by 1", [(1, "b"), (2, "b")])),
+    ok("a table filled anew in the place of the old one", REBUILT, "insert into k_new select v * 10 from k; alter table k rename to k_old; alter table k_new rename to k; alter table k_old rename to k_new", "",
+       ("select v from t.k order by 1", [(10,), (20,)]), ("select v from t.k_new order by 1", [(1,), (2,)])),
+    ok("schemas exchanged", STAGES, STAGES_EXCHANGED, "", ("select v from live.a order by 1", [("next",)]), ("select v from next.a order by id", [("live",), ("x",)])),
+    no("attributes exchanged", COUPLES, COUPLES_EXCHANGED, "", "attributes-exchanged"),
+    no("an attribute made anew", COUPLES, "alter type couple drop attribute b; alter type couple add attribute b int", "", "attributes-exchanged"),
+    no("columns exchanged, a row came live", POINTS, POINTS_EXCHANGED, "insert into pt values (9, 9, 900)", "exchange-vs-change"),
+    ok("columns exchanged, another changed live", "create table pt (id int primary key, x int, y int, w int); insert into pt select n, n, n * 100 from generate_series(1, 5) n;", POINTS_EXCHANGED, "update pt set w = 7",
+       (XY, [(100, 1)]), ("select distinct w from t.pt", [(7,)])),
+    ok("columns exchanged by both", POINTS, POINTS_EXCHANGED, POINTS_EXCHANGED, (XY, [(100, 1)])),
+    ok("tables exchanged, in company", TWINS, TWINS_EXCHANGED + Z, "insert into blue values (3)", (BLUE, [(10,)]), (GREEN, [(1,), (2,), (3,)])),
+    no("tables exchanged by both, in company", TWINS, TWINS_EXCHANGED + Z, TWINS_EXCHANGED, MISSED),
+    no("schemas exchanged by both, in company", STAGES, STAGES_EXCHANGED + Z, STAGES_EXCHANGED, MISSED),
+    no("columns exchanged by both, in company", POINTS, POINTS_EXCHANGED + Z, POINTS_EXCHANGED, MISSED),
+    no("attributes exchanged by both, in company", COUPLES, COUPLES_EXCHANGED + Z, COUPLES_EXCHANGED, MISSED),
+    no("tables exchanged by the fork, the company by both", TWINS, TWINS_EXCHANGED + Z, Z[2:], MISSED),
+    no("a column made anew by the fork, the company by both", SHOP + OTHER, "alter table item drop label; alter table item add label text" + Z, Z[2:], MISSED),
+    ok("tables exchanged by both, and the company", TWINS, TWINS_EXCHANGED + Z, TWINS_EXCHANGED + Z, (BLUE, [(10,)])),
+    ok("renamed by both, where it may be gone", SHOP + OTHER, "alter table if exists item rename to thing" + Z, "alter table if exists item rename to thing", ("select count(*), count(z) from t.thing, t.other", [(0, 0)])),
+    ok("dropped and made again, renamed inside live", THINGS, "drop view v; create view v as select id, stock from item; drop index by_stock; create index by_stock on item (stock, id)",
+       "alter trigger noted on item rename to n2; alter function zero() rename to nought", ("select count(*) from t.v", [(50,)])),
+    ok("a column gets another type, its index another name live", THINGS, "drop view v; alter table item alter stock type bigint", "alter index by_stock rename to others; alter table item rename constraint pos to positive",
+       ("select to_regclass('t.others') is not null", [(True,)])),
+    ok("all dropped, nothing renamed", THINGS, DROPS, "update item set stock = 7 where id = 1", ("select to_regclass('t.v'), to_regclass('t.nos')", [(None, None)])),
+    no("a table dropped with what is on it, renamed live", THINGS, "drop table item cascade", "alter index by_stock rename to others; alter trigger noted on item rename to n2; alter policy p on item rename to p2",
+       "schema-mismatch"),
+    no("dropped, renamed live: a table", SHOP, "drop table item", "alter table item rename to thing", "schema", MISSED),
+    no("dropped, renamed live: a column of a renamed table", SHOP, "alter table item drop column label", "alter table item rename to thing", MISSED),
+    no("dropped, renamed live: a column", SHOP, "alter table item drop column label", "alter table item rename label to title", MISSED),
+    no("dropped, renamed live: a view", THINGS, "drop view v", "alter view v rename to w", MISSED),
+    no("dropped, moved live: a function", THINGS, "drop function zero()", "alter function zero() set schema u2", MISSED),
+    no("dropped, renamed live: a function's schema", THINGS, "drop function u4.one()", "alter schema u4 rename to u5", MISSED),
+    no("dropped, renamed live: a constraint", THINGS, "alter table item drop constraint pos", "alter table item rename constraint pos to positive", MISSED),
+    no("dropped, renamed live: an index", THINGS, "drop index by_stock", "alter index by_stock rename to others", MISSED),
+    no("dropped, renamed live: a policy", THINGS, "drop policy p on item", "alter policy p on item rename to p2", MISSED),
+    no("dropped, renamed live: a trigger", THINGS, "drop trigger noted on item", "alter trigger noted on item rename to n2", MISSED),
+    no("dropped, renamed live: a type", THINGS, "drop type gone", "alter type gone rename to here", MISSED),
+    no("dropped, renamed live: a schema", THINGS, "drop schema u2", "alter schema u2 rename to u3", MISSED),
+    no("dropped, renamed live: a sequence", THINGS, "drop sequence nos", "alter sequence nos rename to numbers", MISSED),
+    no("dropped, renamed live: statistics", THINGS, "drop statistics st", "alter statistics st rename to st2", MISSED),
+    no("a column dropped whose values changed their rows live", SHOP, "alter table item drop column label", "update item set label = 'label ' || (3 - id) where id < 3", "drop-vs-change"),
+]  # fmt: skip
 
 CASES = [
-    *(*ROWS, *KINDS_OF_TABLES, *CONSTRAINTS, *COLUMNS, *OBJECTS, *MORE, *GIVEN, *LOSSES, *LOGGED),
+    *(*ROWS, *KINDS_OF_TABLES, *CONSTRAINTS, *COLUMNS, *OBJECTS, *MORE, *GIVEN, *LOSSES, *LOGGED, *NAMES),
     *(replace(case, since=version) for version, cases in SINCE.items() for case in cases),
 ]
 

@@ -1,10 +1,11 @@
 """Merges a fork's changes into a live database in one transaction, or leaves it as it was and says why.
 
-In order: the schemas are merged and compared; what the fork dropped must be unchanged in the target; DDL; the rows
-that the fork touched are read and merged; the versions that were read are overwritten, and no others, with triggers,
-rules and cascades off; foreign keys are proven; the DDL that had to wait; the schema must be what the merge expected;
-the written rows must be what was decided; checks; commit. A conflict anywhere rolls all of it back. Writers of other
-rows go on meanwhile; one who was quicker with a row of the merge has it begin again, and then rows are locked first.
+In order: the schemas are merged and compared; what DDL names must have that name in the target, and what the fork
+dropped be unchanged there; DDL; the rows that the fork touched are read and merged; the versions that were read are
+overwritten, and no others, with triggers, rules and cascades off; foreign keys are proven; the DDL that had to wait;
+the schema must be what the merge expected; the written rows must be what was decided; checks; commit. A conflict
+anywhere rolls all of it back. Writers of other rows go on meanwhile; one who was quicker with a row of the merge has it
+begin again, and then rows are locked first.
 
 The same function rehearses: on a throwaway fork of the target, or with `dry_run`.
 """
@@ -22,6 +23,7 @@ from wye.kinds.postgres.catalog import Schema, difference, digest, merge_schemas
 from wye.kinds.postgres.changes import Content, DatabaseChanges, Return
 from wye.kinds.postgres.ddl import EXPAND, Statement, added_values
 from wye.kinds.postgres.drops import changed_drops
+from wye.kinds.postgres.exchanged_names import written_since
 from wye.kinds.postgres.exchanging import lock_out
 from wye.kinds.postgres.giving_way import IN_THE_WAY, GivingWay, told
 from wye.kinds.postgres.locking import DEADLOCK_MS, lock_for_schema
@@ -33,6 +35,7 @@ from wye.kinds.postgres.returning import Returning
 from wye.kinds.postgres.sequences import keep_positions, move_ahead, positions
 from wye.kinds.postgres.session import Connection, begin_session, fetch, value
 from wye.kinds.postgres.stage import Staged, find_targets, stage
+from wye.kinds.postgres.standing import renamed_in_target
 from wye.kinds.postgres.tables import read_tables
 from wye.kinds.postgres.undo import Altered, Earlier, undo_of
 from wye.kinds.postgres.violations import Violation, amend, copy_all, explain
@@ -176,6 +179,8 @@ class _Merge:
         ddl = [] if expected is None else self.changes.ddl
         if expected is not None:
             lock_for_schema(self.connection, self.changes.base, self.changes.theirs)
+        _refuse(renamed_in_target(self.connection, self.changes, self.place, runs=expected is not None))
+        _refuse(written_since(self.connection, self.changes.exchanged, self.place))
         columns = self._columns() if self.changes.ddl else {}
         earlier = Earlier.read(self.connection, ddl) if expected is not None else None
         self.lap("schema")

@@ -31,6 +31,43 @@ class Content:
     """The fork dropped these columns (all of them: the table)."""
     now: str = ""
     """Of a watched table: its name in the fork; empty if the fork dropped it."""
+    by: tuple[str, ...] = ()
+    """Columns of the table's key, which are in the fingerprint too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchanged:
+    """Columns that took each other's names in the fork, which no part of the schema shows, with their rows' key `by`: a
+    fingerprint of the base's content, and one of the fork's."""
+
+    table: str
+    columns: tuple[str, ...]
+    by: tuple[str, ...]
+    rows: int
+    digest: str
+    rows_now: int
+    digest_now: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """An object of the base that the fork dropped (`now` is empty) or called otherwise. `number`: a column's. `holds`:
+    it holds values."""
+
+    catalog: str
+    oid: int
+    was: str
+    now: str = ""
+    number: int = 0
+    holds: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """`cluster`: where the oids mean these objects."""
+
+    cluster: str = ""
+    changed: tuple[Named, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +194,7 @@ class Return:
 class DatabaseChanges:
     """`ddl_first`: all DDL before the rows; otherwise its AFTER stage waits for them. `views`: materialized views to
     refresh. `base` and `theirs` are empty if no DDL happened: then the target's schema does not matter as a whole.
+    `names`: of what DDL dropped or renamed; `exchanged`: columns, where nothing tells of DDL.
 
     Of an undo: `additions` must hold what the merge left in them; `redo` is what the merge did, so that the undo can be
     undone; `irreversible`: DDL of the merge that cannot be taken back, so that nothing can; `lost`: what has to be read
@@ -169,6 +207,8 @@ class DatabaseChanges:
     sequences: tuple[SequenceChange, ...] = ()
     views: tuple[str, ...] = ()
     contents: tuple[Content, ...] = ()
+    exchanged: tuple[Exchanged, ...] = ()
+    names: Names = Names()
     base: Schema = field(default_factory=dict)
     theirs: Schema = field(default_factory=dict)
     additions: tuple[Addition, ...] = ()

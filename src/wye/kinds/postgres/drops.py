@@ -23,7 +23,8 @@ def changed_drops(connection: Connection, changes: DatabaseChanges, place: str, 
         if relation is None or not columns:
             continue
         connection.execute(f"lock table {relation.source} in access exclusive mode")
-        rows, digest = fingerprint(connection, relation.source, columns)
+        by = tuple(column for column in content.by if column in relation.columns)
+        rows, digest = fingerprint(connection, relation.source, [*by, *columns])
         if (columns, rows, digest) == (content.columns, content.rows, content.digest):
             continue
         conflict = Conflict(
@@ -36,15 +37,15 @@ def changed_drops(connection: Connection, changes: DatabaseChanges, place: str, 
             detail=f"dropped in the fork, changed in the target: {', '.join(columns)}; theirs drops it all the same",
         )
         if decisions.of(conflict) is not None:
-            given_up.append(Content(table=content.table, columns=columns, rows=rows, digest=digest))
+            given_up.append(Content(table=content.table, columns=columns, rows=rows, digest=digest, by=by))
     return given_up
 
 
 def missing(connection: Connection, given_up: Content) -> str | None:
     """Says what is not, in these bytes, what was given up; None if it is."""
     relation = next(iter(read_tables(connection, [given_up.table]).values()), None)
-    if relation is not None and set(given_up.columns) <= set(relation.columns):
-        found = fingerprint(connection, relation.source, given_up.columns)
+    if relation is not None and {*given_up.by, *given_up.columns} <= set(relation.columns):
+        found = fingerprint(connection, relation.source, [*given_up.by, *given_up.columns])
         if found == (given_up.rows, given_up.digest):
             return None
     return f"{given_up.table}: {', '.join(given_up.columns)}: something was written there just before the merge took it"

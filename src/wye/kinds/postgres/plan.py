@@ -29,17 +29,20 @@ from wye.kinds.postgres.catalog import (
     changed_catalogs,
     read_paths,
 )
-from wye.kinds.postgres.changes import Content, DatabaseChanges, TableChanges
+from wye.kinds.postgres.changes import DatabaseChanges, Names, TableChanges
 from wye.kinds.postgres.cluster import Server
+from wye.kinds.postgres.contents import read_contents
+from wye.kinds.postgres.exchanged_names import exchanged_columns
 from wye.kinds.postgres.given import given_columns
 from wye.kinds.postgres.guards import UNSEEN_CATALOGS, cluster_changes, database_changes
 from wye.kinds.postgres.prepare import MAINTENANCE, TEMPLATE, list_databases, opened, read_mark
-from wye.kinds.postgres.replay import expand, fingerprint
+from wye.kinds.postgres.replay import expand
 from wye.kinds.postgres.rows import Source, count_equal, differing_rows, pair
 from wye.kinds.postgres.schemas import give_schema, read_schemas
 from wye.kinds.postgres.sequences import Known, moved_sequences
 from wye.kinds.postgres.session import Connection, fetch
 from wye.kinds.postgres.side import Side
+from wye.kinds.postgres.standing import changed_names, read_identities
 from wye.kinds.postgres.tables import Relation, read_tables, table_names
 from wye.kinds.postgres.watch import former_names
 from wye.merge.conflict import Conflict
@@ -155,7 +158,10 @@ def _read_database(side: Side, watched: Callable[[str], bool]) -> tuple[Database
     expand(side.host, side.base, statements)
     with side.base.transaction(force_rollback=True):
         old, new = side.both(read_tables)
-        contents = _contents(side, old, new, watched)
+        altered = base != theirs
+        contents = read_contents(side, old, new, watched, altered=altered)
+        exchanged = () if altered else exchanged_columns(side, old, new)
+        names = read_identities(side.base) if altered else {}
         ddl_first = True
         reached = old
         known = Known.read(side.base) if base != theirs else None
@@ -165,38 +171,20 @@ def _read_database(side: Side, watched: Callable[[str], bool]) -> tuple[Database
             reached = read_tables(side.base)
         if refused:
             return DatabaseChanges(database=side.database), refused
-        changed = base != theirs
-        tables = _read_tables(side, old, reached, new, altered=changed)
+        tables = _read_tables(side, old, reached, new, altered=altered)
         return DatabaseChanges(
             database=side.database,
-            ddl=tuple(statements) if changed else (),
+            ddl=tuple(statements) if altered else (),
             ddl_first=ddl_first,
             tables=tuple(tables),
             sequences=tuple(moved_sequences(side, known)),
             views=tuple(_views(side)),
             contents=tuple(contents),
-            base=base if changed else {},
-            theirs=theirs if changed else {},
+            exchanged=tuple(exchanged),
+            names=changed_names(side.base, names) if altered else Names(),
+            base=base if altered else {},
+            theirs=theirs if altered else {},
         ), []
-
-
-def _contents(
-    side: Side, old: dict[int, Relation], new: dict[int, Relation], watched: Callable[[str], bool]
-) -> list[Content]:
-    """Fingerprints of what the fork dropped and of the watched tables, as the base has them."""
-    found = []
-    for oid, table in old.items():
-        kept = new[oid].numbers.values() if oid in new else ()
-        gone = tuple(column for column in table.columns if table.numbers[column] not in kept)
-        now = new[oid].name if oid in new else ""
-        chosen = [(gone, True)] if gone and not table.is_partitioned else []
-        if table.root == table.name and (watched(table.name) or watched(now)):
-            chosen.append((tuple(table.stored), False))
-        for columns, is_drop in chosen:
-            rows, digest = fingerprint(side.base, table.source, columns)
-            content = Content(table=table.name, columns=columns, rows=rows, digest=digest, is_drop=is_drop, now=now)
-            found.append(content)
-    return found
 
 
 def _read_tables(
@@ -249,10 +237,11 @@ class _Rows:
 
 
 def _origins(old: Mapping[int, Relation], new: Mapping[int, Relation], *, altered: bool) -> dict[str, Relation]:
-    """What the fork's tables, by name, were in the base. One that was dropped and made again alike is the same table:
-    if no schema changed there is no DDL to tell of it, and what is left of its rows would be taken for all of them."""
+    """What the fork's tables, by name, were in the base. If no schema changed there is no DDL to tell of a table that
+    was dropped and made again alike, or that took another's name: then the name is all that counts, in the target
+    too."""
     names = {} if altered else {table.name: table for table in old.values()}
-    found = ((table.name, old.get(oid) or names.get(table.name)) for oid, table in new.items())
+    found = ((table.name, names.get(table.name) or old.get(oid)) for oid, table in new.items())
     return {name: origin for name, origin in found if origin is not None}
 
 

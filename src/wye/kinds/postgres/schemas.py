@@ -13,6 +13,7 @@ import psycopg
 from wye.kinds.postgres.blocks import Ranges
 from wye.kinds.postgres.catalog import CATALOGS, Schema, difference, read_schema, read_versions
 from wye.kinds.postgres.ddl import Statement, last_statement, read_statements
+from wye.kinds.postgres.exchanged_names import exchanged_attributes
 from wye.kinds.postgres.losses import Measuring
 from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.replay import replay, split
@@ -42,7 +43,7 @@ def read_schemas(
     # A base of later than the fork's making has the beginning of the same log.
     statements, refused = read_statements(side.fork, side.database, since=last_statement(side.base))
     if base == theirs and not refused:
-        refused += _unshown(side, differing, statements)
+        refused += [*_unshown(side, differing, statements), *exchanged_attributes(side)]
     return base, theirs, statements, refused, differing
 
 
