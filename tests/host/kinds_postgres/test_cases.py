@@ -827,8 +827,34 @@ NAMES = [
     no("a column dropped whose values changed their rows live", SHOP, "alter table item drop column label", "update item set label = 'label ' || (3 - id) where id < 3", "drop-vs-change"),
 ]  # fmt: skip
 
+KEPT = (
+    "create table k (id int primary key, v text); insert into k select n, 'v' || n from generate_series(1, 9) n;"
+    + OTHER
+)
+ONE = "alter table k add n int default 1; alter table k alter n drop default"
+ALL_ONE = ("select count(*) from t.k where n = 1", [(9,)])
+FILLED = [
+    no("filled by a default that went again", KEPT, ONE, "alter table k add n int", "filled-otherwise"),
+    no("filled by a default that went again, no key", "create table l (v text); insert into l values ('a'), ('b');", ONE.replace(" k ", " l "), "alter table l add n int", "filled-otherwise"),
+    no("filled live by a default that went again", KEPT, "alter table k add n int", ONE, "filled-otherwise"),
+    no("two defaults that became one", KEPT, "alter table k add n int not null default 1; alter table k alter n set default 0" + Z,
+       "alter table k add n int not null default 2; alter table k alter n set default 0", "filled-otherwise"),
+    no("filled, and the table renamed", KEPT, ONE + "; alter table k rename to k9", "alter table k add n int", "filled-otherwise"),
+    no("filled, and another column made anew", KEPT, ONE + "; alter table k alter id type bigint", "alter table k add n int", "filled-otherwise"),
+    no("filled in a partition", PARTED + "insert into reading values (1, 1, 'a');", ONE.replace(" k ", " reading "), "alter table reading add n int", "filled-otherwise"),
+    ok("filled alike", KEPT, ONE + Z, ONE, ALL_ONE),
+    ok("filled alike, once by hand", KEPT, ONE + Z, "alter table k add n int; update k set n = 1", ALL_ONE),
+    ok("filled alike, written anew", KEPT, ONE + Z, [ONE, "vacuum full k"], ALL_ONE),
+    ok("filled by the target, all written by the fork", KEPT, "alter table k add n int; update k set n = 1" + Z, ONE, ALL_ONE),
+    ok("filled under the name of one that goes", KEPT, "alter table k drop v; alter table k add v text default 'm'", "insert into other values (1)", ("select distinct v from t.k", [("m",)])),
+    ok("filled with nothing by both", KEPT, "alter table k add n int" + Z, "alter table k add n int; update k set n = 5 where id = 1", ("select sum(n) from t.k", [(5,)])),
+    ok("filled otherwise, no rows", "create table k (id int primary key);" + OTHER, ONE + Z, "alter table k add n int", ("select count(*) from t.k", [(0,)])),
+    ok("filled with an array and a text alike", KEPT, "alter table k add n int[] default '{1,2}', add m text default 'a, \"b\"'" + Z, "alter table k add n int[] default '{1,2}', add m text default 'a, \"b\"'",
+       ("select distinct n, m from t.k", [([1, 2], 'a, "b"')])),
+]  # fmt: skip
+
 CASES = [
-    *(*ROWS, *KINDS_OF_TABLES, *CONSTRAINTS, *COLUMNS, *OBJECTS, *MORE, *GIVEN, *LOSSES, *LOGGED, *NAMES),
+    *(*ROWS, *KINDS_OF_TABLES, *CONSTRAINTS, *COLUMNS, *OBJECTS, *MORE, *GIVEN, *LOSSES, *LOGGED, *NAMES, *FILLED),
     *(replace(case, since=version) for version, cases in SINCE.items() for case in cases),
 ]
 

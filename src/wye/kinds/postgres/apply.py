@@ -25,6 +25,7 @@ from wye.kinds.postgres.ddl import EXPAND, Statement, added_values
 from wye.kinds.postgres.drops import changed_drops
 from wye.kinds.postgres.exchanged_names import written_since
 from wye.kinds.postgres.exchanging import lock_out
+from wye.kinds.postgres.fills import filled_otherwise
 from wye.kinds.postgres.giving_way import IN_THE_WAY, GivingWay, told
 from wye.kinds.postgres.locking import DEADLOCK_MS, lock_for_schema
 from wye.kinds.postgres.losses import GivenUp, Guarding
@@ -186,6 +187,7 @@ class _Merge:
         self.lap("schema")
         if self._refuse_lost(expected is not None):
             ddl, expected = [], None
+        filled_otherwise(self.connection, self.changes.fills, self.place, self.decisions)
         whole = watch(self.connection, self.place, self.changes, self.options.grain, self.decisions)
         before, after = split(ddl, ddl_first=self.changes.ddl_first)
         numbers = positions(self.connection, self.changes.sequences)

@@ -50,6 +50,17 @@ class Exchanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnFill:
+    """What a column that came with the fork holds in the rows that were there, as an array of one; None: NULL. `table`:
+    its name in the base, and `now` in the fork."""
+
+    table: str
+    now: str
+    column: str
+    fill: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
     """An object of the base that the fork dropped (`now` is empty) or called otherwise. `number`: a column's. `holds`:
     it holds values."""
@@ -194,7 +205,8 @@ class Return:
 class DatabaseChanges:
     """`ddl_first`: all DDL before the rows; otherwise its AFTER stage waits for them. `views`: materialized views to
     refresh. `base` and `theirs` are empty if no DDL happened: then the target's schema does not matter as a whole.
-    `names`: of what DDL dropped or renamed; `exchanged`: columns, where nothing tells of DDL.
+    `names`: of what DDL dropped or renamed; `exchanged`: columns, where nothing tells of DDL;
+    `fills`: of columns that came with the fork.
 
     Of an undo: `additions` must hold what the merge left in them; `redo` is what the merge did, so that the undo can be
     undone; `irreversible`: DDL of the merge that cannot be taken back, so that nothing can; `lost`: what has to be read
@@ -209,6 +221,7 @@ class DatabaseChanges:
     contents: tuple[Content, ...] = ()
     exchanged: tuple[Exchanged, ...] = ()
     names: Names = Names()
+    fills: tuple[ColumnFill, ...] = ()
     base: Schema = field(default_factory=dict)
     theirs: Schema = field(default_factory=dict)
     additions: tuple[Addition, ...] = ()

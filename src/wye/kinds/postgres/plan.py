@@ -33,6 +33,7 @@ from wye.kinds.postgres.changes import DatabaseChanges, Names, TableChanges
 from wye.kinds.postgres.cluster import Server
 from wye.kinds.postgres.contents import read_contents
 from wye.kinds.postgres.exchanged_names import exchanged_columns
+from wye.kinds.postgres.fills import column_fills
 from wye.kinds.postgres.given import given_columns
 from wye.kinds.postgres.guards import UNSEEN_CATALOGS, cluster_changes, database_changes
 from wye.kinds.postgres.prepare import MAINTENANCE, TEMPLATE, list_databases, opened, read_mark
@@ -182,6 +183,7 @@ def _read_database(side: Side, watched: Callable[[str], bool]) -> tuple[Database
             contents=tuple(contents),
             exchanged=tuple(exchanged),
             names=changed_names(side.base, names) if altered else Names(),
+            fills=tuple(column_fills(side, old, reached, new, tables)) if altered else (),
             base=base if altered else {},
             theirs=theirs if altered else {},
         ), []
