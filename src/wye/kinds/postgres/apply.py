@@ -21,6 +21,7 @@ from wye.host import Host
 from wye.kinds.postgres.additions import changed_since
 from wye.kinds.postgres.catalog import Schema, difference, digest, merge_schemas, read_schema
 from wye.kinds.postgres.changes import Content, DatabaseChanges, Return
+from wye.kinds.postgres.checks import failed_checks
 from wye.kinds.postgres.ddl import EXPAND, Statement, added_values
 from wye.kinds.postgres.drops import changed_drops
 from wye.kinds.postgres.exchanged_names import written_since
@@ -47,7 +48,6 @@ from wye.merge.refused import Refused
 from wye.merge.rows import Grain, Table
 from wye.merge.settling import Settling
 
-_SHOWN_ROWS = 20
 _VIEWS = """select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where c.relkind = 'm'"""
 
@@ -371,25 +371,10 @@ class _Merge:
         self.applied.undo = undo_of(self.connection, self.changes, tables, ddl, altered)
 
     def _check(self) -> None:
-        if not self.options.checks:
-            return
-        self._set("transaction_read_only", "on")
-        self.connection.execute("set local search_path to default")
-        found = []
-        for sql in self.options.checks:
-            self.host.at("postgres:apply:check")
-            limit_s = self.options.check_limits_s.get(sql, self.options.check_timeout_s)
-            self._set("statement_timeout", f"{max(1, int(limit_s * 1000))}ms")
-            try:
-                with self.connection.transaction():
-                    rows = fetch(self.connection, sql)
-            except psycopg.Error as error:
-                found.append(refusal("check-failed", self.place, str(error).strip(), key=(sql,)))
-                continue
-            if rows:
-                shown = [[None if cell is None else str(cell) for cell in row] for row in rows[:_SHOWN_ROWS]]
-                found.append(refusal("check-failed", self.place, f"{len(rows)} rows", key=(sql,), ours=shown))
-        _refuse(found)
+        default, limits = self.options.check_timeout_s, self.options.check_limits_s
+        checks = [(sql, limits.get(sql, default)) for sql in self.options.checks]
+        if checks:
+            _refuse(failed_checks(self.host, self.connection, checks, self.place))
 
     def _set(self, name: str, setting: str) -> None:
         self.connection.execute(f"set local {name} = '{setting}'")
