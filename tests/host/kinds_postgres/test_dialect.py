@@ -119,3 +119,30 @@ def test_a_log_that_an_older_version_began(rig: Any, production: Any, fork: Any)
     with pytest.raises(Refused) as error:
         rig.diff(fork)
     assert {each.kind for each in error.value.conflicts} == {"schema-log-incomplete"}
+
+
+FORGED = {
+    "no object": "'7'",
+    "others": """'{"role": "clerk", "search_path": "x", "session_replication_role": "replica", "TimeZone": "UTC"}'""",
+}
+NO_SETTINGS = {
+    "nested deeply": "('{\"TimeZone\": ' || repeat('[', 3000) || repeat(']', 3000) || '}')::jsonb",
+    "no zone": """'{"TimeZone": "nowhere"}'""",
+    "a statement": """'{"TimeZone": "UTC''; drop table t.e; --"}'""",
+}
+
+
+@pytest.mark.parametrize("settings", FORGED.values(), ids=FORGED)
+def test_a_forged_log(rig: Any, production: Any, fork: Any, settings: str) -> None:
+    fork.run(APP, ["alter table e add note text", f"update _wye.ddl set settings = {settings}"])
+    (changes,) = rig.diff(fork)
+    rig.apply(production, changes)
+    assert production.query(APP, "select count(*), count(note) from t.e") == [(2, 0)]
+
+
+@pytest.mark.parametrize("settings", NO_SETTINGS.values(), ids=NO_SETTINGS)
+def test_settings_that_there_are_not(rig: Any, fork: Any, settings: str) -> None:
+    fork.run(APP, ["alter table e add note text", f"update _wye.ddl set settings = {settings}"])
+    with pytest.raises(Refused) as error:
+        rig.diff(fork)
+    assert {each.kind for each in error.value.conflicts} == {"ddl-not-replayable"}

@@ -64,6 +64,13 @@ def test_changes_survive_storage() -> None:
     assert not DatabaseChanges(database="app")
 
 
+def test_changes_that_an_older_version_stored() -> None:
+    statement = b'{"sql": "drop table t", "stage": "before", "role": "app", "path": ""}'
+    table = b'{"table": "t.a", "columns": ["id"], "key": ["id"]}'
+    changes = from_json(b'{"database": "app", "ddl": [' + statement + b'], "tables": [' + table + b"]}")
+    assert (changes.ddl[0].dialect, changes.tables[0].was, changes.tables[0].renamed) == ((), "", ())
+
+
 def test_what_is_no_change() -> None:
     for data in (b"{}", b"[]", b"not json", b'{"database": 3}'):
         with pytest.raises(BadRequest):

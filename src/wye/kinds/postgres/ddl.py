@@ -17,7 +17,7 @@ from typing import Any
 
 import postgast
 
-from wye.kinds.postgres.dialect import Dialect, dialect_of, is_escaping
+from wye.kinds.postgres.dialect import Dialect, dialect_of, is_escaping, read_logged
 from wye.kinds.postgres.parsing import Unparsable, enum_name, parse
 from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.session import LOG_SCHEMA, Connection, fetch, literal, value
@@ -27,9 +27,8 @@ EXPAND, BEFORE, AFTER = "expand", "before", "after"
 """When a statement runs: committed ahead, before the rows are written, or after them if it must wait for them."""
 
 _READ = f"""select process, statement_at::text, tag, object, extension, role, path, query,
-    to_jsonb(log) -> 'settings', log.xmin::text
+    {read_logged("log")}, log.xmin::text
 from {LOG_SCHEMA}.ddl log where id > {{since}} order by id"""
-"""A log of before there were settings in it has no such column."""
 
 _REPLAYED = frozenset(
     f"{name}_stmt"

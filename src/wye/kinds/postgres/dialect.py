@@ -17,7 +17,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from wye.kinds.postgres.session import SETTINGS, Connection, literal
+from wye.kinds.postgres.session import SETTINGS, Connection, array, literal
 
 Dialect = tuple[tuple[str, str], ...]
 """Settings by name, in the order of the list."""
@@ -40,8 +40,15 @@ _BACK = ", ".join(
 _DEFAULTS = "; ".join(f"set local {name} to default" for name in NAMES if name.lower() not in _OWN)
 
 
+def read_logged(entry: str) -> str:
+    """An expression for the settings in a log's `entry`, which may have none, or be forged: texts by name."""
+    there = f"select to_jsonb({entry}) -> 'settings' logged offset 0"
+    wanted = f"unnest({array((*NAMES, _ESCAPES))})"
+    return f"(select jsonb_object_agg(n, s.logged ->> n) from ({there}) s, {wanted} n)"
+
+
 def dialect_of(logged: Any) -> Dialect:
-    """Of a log's entry, which may be forged: then of what is in the list."""
+    """Of what was read from a log's entry: those that there are."""
     if not isinstance(logged, dict):
         return ()
     return tuple((name, logged[name]) for name in NAMES if isinstance(logged.get(name), str))
