@@ -578,6 +578,22 @@ class Kind(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """What is known of a volume's server apart from the volume's files. `place` names it in conflicts ("redis cache");
+    `target` is where the volume is mounted in its container, `working_dir` where it starts, `argv` its command.
+
+    `told`: what `ServerKind.tell` or `settle` gave just before these bytes were kept, if they were asked;
+    `told_elsewhere`: what they gave for other bytes, of a server with the same settings."""
+
+    place: str = ""
+    target: str = ""
+    working_dir: str = ""
+    argv: tuple[str, ...] = ()
+    told: bytes = b""
+    told_elsewhere: bytes = b""
+
+
 class Endpoint(Protocol):
     """A running server of an environment, reached from the host. What it answers is hostile."""
 
@@ -587,6 +603,8 @@ class Endpoint(Protocol):
     """The command it was started with."""
     root: Path
     """Its volume's root on the host; below it everything is hostile."""
+    target: str
+    """Where that volume is mounted in its container."""
 
     def socket(self, path: str) -> AbstractContextManager[Path]:
         """A path on the host that leads to the Unix socket at `path` in its container. Raises NotFound."""
@@ -747,6 +765,7 @@ class FileKind(Protocol):
         ...
 
 
+@runtime_checkable
 class ServerKind(Kind, Protocol):
     """A kind of state that only a running server can read: databases.
 
@@ -761,13 +780,26 @@ class ServerKind(Kind, Protocol):
         """This kind's server in the image at `rootfs`, with `search_path` as its PATH; None if it has none."""
         ...
 
-    def settle(self, server: Endpoint) -> None:
-        """Has a live server put into its files what only its memory holds, before a snapshot of it is taken."""
+    def serves(self, served: Served) -> bool:
+        """Whether a service with this command, whose image has the server, keeps its data in that volume, although
+        nothing in the volume says so yet."""
         ...
 
-    def throwaway_argv(self, program: str | None, root: Path, *, durable: bool) -> tuple[str, ...]:
+    def settle(self, server: Endpoint) -> bytes:
+        """Has a live server put into its files what only its memory holds, before a snapshot of it is taken. Returns
+        what `tell` would."""
+        ...
+
+    def tell(self, server: Endpoint) -> bytes:
+        """What the files of a running server do not say of themselves, to be kept with the snapshot that is taken next;
+        empty if they say all."""
+        ...
+
+    def throwaway_argv(self, program: str | None, root: Path, *, durable: bool, served: Served) -> tuple[str, ...]:
         """How to start `program`, the image's own, over a copy of the volume at `root` so that it acts on nothing
-        outside: appended to the image's entrypoint. Not `durable`: nobody keeps what it writes, so it need not sync."""
+        outside: appended to the image's entrypoint. Not `durable`: nobody keeps what it writes, so it need not sync.
+
+        Raises Refused if a copy of the volume has not what the server had."""
         ...
 
     def await_ready(self, server: Endpoint, timeout_s: float) -> None:

@@ -83,7 +83,7 @@ def settle(engine: Engine, environment: Environment, *, moments: bool = False) -
     for store in servers.stores_in(engine, environment, spec):
         if is_live(engine, environment, store):
             server = servers.live_if_asked(engine, environment, store)
-            store.kind.settle(server)
+            servers.keep_told(engine, environment, store, store.kind.settle(server))
             if moments and isinstance(store.kind, LiveKind):
                 found[store.volume] = store.kind.moment(server)
     return found
@@ -194,20 +194,23 @@ def _read_store(
     descends: bool,
     rules: Spec | None,
 ) -> StoreChanges:
-    began = stack.enter_context(
-        servers.throwaway(engine, base.environment, base.spec, base.images, base.snapshot, store)
-    )
     environment = theirs.environment
-    if live:
-        other: Endpoint = servers.live(engine, environment, store)
-    else:
-        thrown = stack.enter_context(
-            servers.throwaway(engine, environment, theirs.spec, theirs.images, theirs.snapshot, store)
-        )
-        other, environment = thrown.endpoint, thrown.environment
-    freeze = _freezer(engine, stack, base, environment, store, None if descends else began)
     settings = terms(rules or theirs.spec)
+    told = servers.read_told(engine.volumes.snapshot_path(theirs.snapshot), store)
     try:
+        began = stack.enter_context(
+            servers.throwaway(
+                engine, base.environment, base.spec, base.images, base.snapshot, store, told_elsewhere=told
+            )
+        )
+        if live:
+            other: Endpoint = servers.live(engine, environment, store)
+        else:
+            thrown = stack.enter_context(
+                servers.throwaway(engine, environment, theirs.spec, theirs.images, theirs.snapshot, store)
+            )
+            other, environment = thrown.endpoint, thrown.environment
+        freeze = _freezer(engine, stack, base, environment, store, None if descends else began)
         changes = store.kind.read(
             began.endpoint, other, freeze, place=store.place, settings=settings, descends=descends
         )

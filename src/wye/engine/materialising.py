@@ -34,7 +34,9 @@ def materialise(
         apply.bring_up(engine, copy, ours.spec, verb=verb, services=names, fresh=True)
     if prepare:
         for store in stores:
-            store.kind.prepare_fork(servers.live(engine, copy, store))
+            server = servers.live(engine, copy, store)
+            store.kind.prepare_fork(server)
+            servers.keep_told(engine, copy, store, store.kind.tell(server))
         copy = replace(copy, base=preparing.keep_base(engine, copy, verb=verb))
     for each in proposal.stores:
         if each.changes:

@@ -63,7 +63,9 @@ def _prepare(
     for store in stores:
         if store.service.name in wanted:
             engine.host.at(f"{verb}:prepare")
-            store.kind.prepare_fork(servers.endpoint(engine, environment, store))
+            server = servers.endpoint(engine, environment, store)
+            store.kind.prepare_fork(server)
+            servers.keep_told(engine, environment, store, store.kind.tell(server))
     base = keep_base(engine, environment, verb=verb)
     engine.host.remove_tree(f"{verb}:synced", _mark(engine, environment))
     prepared = replace(environment, base=base)
@@ -181,6 +183,8 @@ def prepared_once(
                 service = spec.services[str(store.service.name)]
                 for replica in replica_names(service)[:1]:
                     apply.stop_replica(engine, thrown.environment, service, replica, verb="fork")
+                # Its forks start by their own settings, whatever was told of the running origin.
+                servers.keep_told(engine, thrown.environment, store, b"")
                 snapshot = new_snapshot_id()
                 engine.host.at("fork:base")
                 engine.volumes.snapshot(thrown.environment.id, snapshot)

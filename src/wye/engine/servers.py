@@ -19,7 +19,7 @@ from pathlib import Path
 from wye.engine import apply, plan
 from wye.engine.context import Engine, new_environment_id
 from wye.errors import NotFound, Unavailable, Unsupported
-from wye.interfaces import Endpoint, ServerKind
+from wye.interfaces import Endpoint, Served, ServerKind
 from wye.model import Environment, Image, MountKind, Service, SnapshotId, Spec
 
 _READY_S = 60.0
@@ -34,6 +34,11 @@ class Store:
     kind: ServerKind
     volume: str
     service: Service
+
+    @property
+    def target(self) -> str:
+        """Where the volume is mounted in the service."""
+        return next(mount.target for mount in self.service.mounts if mount.source == self.volume)
 
     @property
     def place(self) -> str:
@@ -51,10 +56,11 @@ def find_stores(engine: Engine, root: Path, spec: Spec, images: Mapping[str, Ima
     for volume in sorted(spec.volumes):
         kind = next((each for each in engine.kinds if each.claims(root / "volumes" / volume)), None)
         if kind is None:
+            store = _unsaved(engine, volume, spec, images)
+        elif hasattr(kind, "read"):
+            store = _store(engine, kind, volume, spec, images)  # type: ignore[arg-type]
+        else:
             continue
-        if not hasattr(kind, "read"):
-            continue
-        store = _store(engine, kind, volume, spec, images)  # type: ignore[arg-type]
         if store is not None:
             found.append(store)
     return found
@@ -66,15 +72,66 @@ def stores_in(engine: Engine, environment: Environment, spec: Spec) -> list[Stor
 
 
 def _store(engine: Engine, kind: ServerKind, volume: str, spec: Spec, images: Mapping[str, Image]) -> Store | None:
-    writers = [
+    writers = _writers(spec, volume)
+    servers = [each for each in writers if _may_serve(engine, kind, images.get(str(each.name)))]
+    chosen = servers or (writers if kind.is_unmistakable else [])
+    return Store(kind, volume, chosen[0]) if chosen else None
+
+
+def _unsaved(engine: Engine, volume: str, spec: Spec, images: Mapping[str, Image]) -> Store | None:
+    """The store that a volume is going to be, as its service's command and image say."""
+    for service in _writers(spec, volume):
+        image = images.get(str(service.name))
+        for kind in engine.kinds:
+            if image is None or not isinstance(kind, ServerKind):
+                continue
+            store = Store(kind, volume, service)
+            if kind.serves(_served(store, image, b"", b"")) and _may_serve(engine, kind, image):
+                return store
+    return None
+
+
+def _writers(spec: Spec, volume: str) -> list[Service]:
+    return [
         spec.services[name]
         for name in sorted(spec.services)
         for mount in spec.services[name].mounts
         if mount.kind is MountKind.VOLUME and mount.source == volume and not mount.read_only
     ]
-    servers = [each for each in writers if _may_serve(engine, kind, images.get(str(each.name)))]
-    chosen = servers or (writers if kind.is_unmistakable else [])
-    return Store(kind, volume, chosen[0]) if chosen else None
+
+
+def _served(store: Store, image: Image, told: bytes, told_elsewhere: bytes) -> Served:
+    service = store.service
+    return Served(
+        place=store.place,
+        target=store.target,
+        working_dir=service.working_dir or image.config.working_dir,
+        argv=image.config.command if service.command is None else service.command,
+        told=told,
+        told_elsewhere=told_elsewhere,
+    )
+
+
+def keep_told(engine: Engine, environment: Environment, store: Store, told: bytes) -> None:
+    """What a kind told of a store's files, into the snapshot that is taken next."""
+    path = _told_path(engine.volumes.environment_path(environment.id), store)
+    if told:
+        engine.host.write_file("store:told", path, told, mode=0o600)
+    elif path.exists():
+        engine.host.remove_tree("store:told", path)
+
+
+def read_told(root: Path, store: Store) -> bytes:
+    """What was kept with these bytes, empty if there is nothing. `root`: of a snapshot or an environment."""
+    try:
+        return _told_path(root, store).read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _told_path(root: Path, store: Store) -> Path:
+    """At the root, where no container can look."""
+    return root / f".wye-told-{store.volume}"
 
 
 def _may_serve(engine: Engine, kind: ServerKind, image: Image | None) -> bool:
@@ -102,6 +159,7 @@ class RunningEndpoint:
         env: Mapping[str, str],
         argv: Sequence[str],
         root: Path,
+        target: str,
         started: Callable[[], object] = lambda: None,
     ) -> None:
         self._engine, self._container_id = engine, container_id
@@ -109,6 +167,7 @@ class RunningEndpoint:
         self.env = env
         self.argv = argv
         self.root = root
+        self.target = target
 
     @contextlib.contextmanager
     def socket(self, path: str) -> Iterator[Path]:
@@ -160,7 +219,7 @@ def endpoint(
     identity = apply.container_id(environment, str(store.service.name))
     env = {**environment.images[str(store.service.name)].config.environment, **store.service.environment}
     root = engine.volumes.environment_path(environment.id) / "volumes" / store.volume
-    return RunningEndpoint(engine, identity, env, store.service.command or (), root, started)
+    return RunningEndpoint(engine, identity, env, store.service.command or (), root, store.target, started)
 
 
 @contextlib.contextmanager
@@ -199,9 +258,10 @@ def throwaway(
     store: Store,
     *,
     durable: bool = False,
+    told_elsewhere: bytes = b"",
 ) -> Iterator[Throwaway]:
     """A server over a copy of `snapshot`, gone with all its bytes afterwards. `durable`: somebody keeps a snapshot of
-    them, so what the server writes must reach the disk in order.
+    them, so what the server writes must reach the disk in order. `told_elsewhere` as in `Served`.
 
     It starts while the caller goes on: who first asks it something waits for it, and learns if it did not start."""
     name = str(store.service.name)
@@ -216,7 +276,9 @@ def throwaway(
         image = images[name]
         rootfs = engine.images.rootfs(image)
         program = _program(store.kind, rootfs, image)
-        argv = (*_entrypoint(store.service, image), *store.kind.throwaway_argv(program, volume, durable=durable))
+        served = _served(store, image, read_told(root, store), told_elsewhere)
+        own = store.kind.throwaway_argv(program, volume, durable=durable, served=served)
+        argv = (*_entrypoint(store.service, image), *own)
         wanted = replace(
             plan.container_plan(temporary, spec, name, resolver=""),
             argv=argv,
@@ -229,12 +291,12 @@ def throwaway(
 
         def start() -> None:
             engine.runtime.start(wanted, root, rootfs)
-            store.kind.await_ready(RunningEndpoint(engine, identity, wanted.env, argv, volume), _READY_S)
+            store.kind.await_ready(RunningEndpoint(engine, identity, wanted.env, argv, volume, store.target), _READY_S)
 
         # Nothing is taken away before this thread has ended.
         with ThreadPoolExecutor(1, thread_name_prefix="throwaway") as starter:
             started = starter.submit(start)
-            endpoint = RunningEndpoint(engine, identity, wanted.env, argv, volume, started.result)
+            endpoint = RunningEndpoint(engine, identity, wanted.env, argv, volume, store.target, started.result)
             yield Throwaway(endpoint, temporary, started.result)
             started.result()
     finally:

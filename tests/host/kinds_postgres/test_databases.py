@@ -31,6 +31,7 @@ class At:
     sockets: Path
     env: dict[str, str]
     root: Path = Path("/nonexistent")
+    target: str = ""
     argv: tuple[str, ...] = field(default_factory=tuple)
 
     @contextlib.contextmanager

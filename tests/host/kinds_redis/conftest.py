@@ -6,15 +6,17 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from wye.errors import Unavailable
 from wye.host import Host
+from wye.interfaces import Served
+from wye.kinds.redis import told
 from wye.kinds.redis.connection import Client
-from wye.kinds.redis.server import settings
+from wye.kinds.redis.server import settings, settle
 from wye.testing.installations import Installation, newer_redis
 
 HOST = Host()
@@ -73,6 +75,11 @@ class LocalLauncher:
             server.stop()
 
 
+def on_copy(directory: Path, served: Served | None = None) -> tuple[str, ...]:
+    """The settings of a server on a copy, here, of the files of one that ran at `served.target`."""
+    return settings(replace(told.resolve(HOST, directory, served or Served()), directory=""))
+
+
 @dataclass
 class Three:
     """A production, its fork, and the fork's base. Production and fork are running servers with append-only files."""
@@ -81,6 +88,8 @@ class Three:
     home: Path
     live: LocalServer
     live_settings: tuple[str, ...]
+    told: dict[str, bytes] = field(default_factory=dict)
+    """What was told with base and theirs."""
 
     @property
     def ours(self) -> Client:
@@ -91,10 +100,21 @@ class Three:
         return self.home / target
 
     def fork(self) -> Client:
-        """Copies production's directory twice: base and fork; the fork starts."""
-        self.snapshot("live", "base")
+        """Copies production's directory; the fork starts, and its base is taken."""
         self.snapshot("live", "fork")
-        return self.launcher.launch(self.home / "fork", self.live_settings).connection
+        fork = self.launcher.launch(self.home / "fork", self.live_settings).connection
+        found = told.ask(fork)
+        self.told["base"] = self.told["theirs"] = self._told(found)
+        self.snapshot("fork", "base")
+        return fork
+
+    def settle(self, fork: Client) -> None:
+        folder = self.home / "fork"
+        self.told["theirs"] = told.to_json(settle(HOST, fork, folder, str(folder)))
+
+    def _told(self, found: told.Files) -> bytes:
+        folder = self.home / "fork"
+        return told.to_json(replace(found, saved=told.dump_of(HOST, folder, found, str(folder))))
 
     def end(self) -> tuple[Client, Client, Path, Path]:
         """Snapshots the fork; servers on private copies of base and theirs, and the directories."""
@@ -102,7 +122,8 @@ class Three:
         servers = []
         for name in ("base", "theirs"):
             directory = self.snapshot(name, f"{name}-run")
-            servers.append(self.launcher.launch(directory, settings(HOST, directory)).connection)
+            served = Served(target=str(self.home / "fork"), told=self.told.get(name, b""))
+            servers.append(self.launcher.launch(directory, on_copy(directory, served)).connection)
         return servers[0], servers[1], self.home / "base", theirs
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.host.kinds_redis.conftest import on_copy
 
 from wye.errors import BadRequest, Unsupported
 from wye.host import Host
@@ -18,7 +20,6 @@ from wye.kinds.redis.connection import Client, ConnectionLost, ServerRefused, re
 from wye.kinds.redis.keys import databases, read_states, scan
 from wye.kinds.redis.plan import RedisPlan, from_json, inverse, plan, to_json
 from wye.kinds.redis.script import elements_digest
-from wye.kinds.redis.server import settings
 from wye.kinds.redis.volume import RedisVolume
 from wye.merge.conflict import Decisions, Resolution, Side
 from wye.merge.refused import Refused
@@ -67,8 +68,12 @@ def value(connection: Client, key: bytes, kind: str) -> object:
 
 
 def difference(three: Three, *, by_aof: bool = True) -> tuple[Client, Client, RedisChanges]:
-    base, theirs, base_directory, theirs_directory = three.end()
-    candidates = aof.candidates(HOST, base_directory, theirs_directory, theirs) if by_aof else None
+    base, theirs, *roots = three.end()
+    candidates = None
+    if by_aof:
+        # Here a server runs in a copy of the directory, and says so.
+        sides = [aof.Loaded(each, root, f"{root}-run") for each, root in zip((base, theirs), roots, strict=True)]
+        candidates = aof.touched_keys(HOST, *sides)
     return base, theirs, changes(base, theirs, candidates)
 
 
@@ -452,8 +457,8 @@ def test_a_directory_of_an_rdb_file_alone(three: Three, tmp_path: Path) -> None:
     run(first, "SELECT 9", "SET a 1", "SAVE")
     assert RedisVolume(HOST).claims(directory)
     copy = three.snapshot("rdb", "rdb-copy")
-    assert settings(HOST, copy)[3] == "no"
-    assert scan(three.launcher.launch(copy, settings(HOST, copy)).connection, 9).keys() == {b"a"}
+    assert ("--appendonly", "no") in pairwise(on_copy(copy))
+    assert scan(three.launcher.launch(copy, on_copy(copy)).connection, 9).keys() == {b"a"}
 
 
 def test_a_hostile_append_only_file_costs_nothing_but_a_scan(three: Three, tmp_path: Path) -> None:

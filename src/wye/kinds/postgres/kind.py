@@ -18,7 +18,7 @@ import msgspec
 import psycopg
 
 from wye.errors import BadRequest, InvariantError, NotFound, Unavailable
-from wye.interfaces import Applied, Changes, Endpoint, PathChange, Terms
+from wye.interfaces import Applied, Changes, Endpoint, PathChange, Served, Terms
 from wye.kinds.postgres import apply as merging
 from wye.kinds.postgres import unsynced
 from wye.kinds.postgres.blocks import CONFIGURATION
@@ -111,10 +111,14 @@ class PostgresKind(PostgresVolume):
         data = find_data(self._host, root)
         return data is not None and not has_unlogged(self._host, root / data)
 
-    def settle(self, server: Endpoint) -> None:
+    def settle(self, server: Endpoint) -> bytes:
         """Every committed row is in the WAL, which is in the snapshot."""
+        return b""
 
-    def throwaway_argv(self, program: str | None, root: Path, *, durable: bool) -> tuple[str, ...]:
+    def tell(self, server: Endpoint) -> bytes:
+        return b""
+
+    def throwaway_argv(self, program: str | None, root: Path, *, durable: bool, served: Served) -> tuple[str, ...]:
         data = find_data(self._host, root)
         if data is None:
             raise NotFound("there is no data directory in the volume")

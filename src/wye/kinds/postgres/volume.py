@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wye.host import Host
+from wye.interfaces import Served
 from wye.kinds.postgres import unsynced
 from wye.kinds.postgres.cluster import NEWEST, OLDEST, clean, find_data
 from wye.kinds.programs import has_program
@@ -28,6 +29,10 @@ class PostgresVolume:
     def claims(self, root: Path) -> bool:
         """Whether a data directory is the volume itself, or lies in it (PGDATA=.../pgdata, or .../18/docker)."""
         return find_data(self._host, root) is not None
+
+    def serves(self, served: Served) -> bool:
+        """The first thing that a server does is to make its data directory."""
+        return False
 
     def prepare(self, root: Path) -> None:
         folder = find_data(self._host, root)

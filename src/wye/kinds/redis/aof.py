@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import IO
 
 from wye.host import Host
+from wye.kinds.redis import told
 from wye.kinds.redis.connection import Connection, ServerRefused
 
-DIRECTORY, NAME = "appendonlydir", "appendonly.aof"
 READ_LIMIT_BYTES = 1 << 30
 KEYS_LIMIT = 2_000_000
 _COMPARED_BYTES = 1 << 20
@@ -49,8 +49,34 @@ class _Positions:
     step: int
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A server that has loaded what is in a volume, at `root` here and at `target` there."""
+
+    connection: Connection
+    root: Path
+    target: str
+
+
+def touched_keys(host: Host, base: Loaded, theirs: Loaded) -> Keys | None:
+    """`candidates`, if the append-only file is what both have loaded."""
+    old, new = (told.ask(side.connection) for side in (base, theirs))
+    folders = told.folder(old, base.target), told.folder(new, theirs.target)
+    if not (old.appends and new.appends) or old.manifest != new.manifest or None in folders:
+        return None
+    first, second = base.root / str(folders[0]), theirs.root / str(folders[1])
+    names = {"directory": new.append_directory, "name": new.append_name}
+    return candidates(host, first, second, theirs.connection, **names)
+
+
 def candidates(
-    host: Host, base: Path, theirs: Path, server: Connection, *, directory: str = DIRECTORY, name: str = NAME
+    host: Host,
+    base: Path,
+    theirs: Path,
+    server: Connection,
+    *,
+    directory: str = "appendonlydir",
+    name: str = "appendonly.aof",
 ) -> Keys | None:
     """Keys by database that the commands since `base` name. Both are data directories that nobody writes to; `server`
     is any server of the fork's version, asked about commands. `directory` and `name` are the service's settings

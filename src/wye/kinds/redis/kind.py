@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ import msgspec
 
 from wye.errors import InvariantError, Unavailable, WyeError
 from wye.host import Host
-from wye.interfaces import Applied, Changes, Endpoint, PathChange, Terms
+from wye.interfaces import Applied, Changes, Endpoint, PathChange, Served, Terms
 from wye.kinds.redis import apply as merging
-from wye.kinds.redis.aof import candidates
+from wye.kinds.redis import told
+from wye.kinds.redis.aof import Loaded, touched_keys
 from wye.kinds.redis.changes import RedisChanges, changes, page, stat
 from wye.kinds.redis.connection import Client, ConnectionLost, require_supported
 from wye.kinds.redis.plan import RedisPlan, from_json, inverse, plan, to_json
@@ -87,8 +88,10 @@ class RedisKind(RedisVolume):
         super().__init__(host)
         self._host = host
 
-    def throwaway_argv(self, program: str | None, root: Path, *, durable: bool) -> tuple[str, ...]:
-        return (program or "redis-server", *settings(self._host, root))
+    def throwaway_argv(self, program: str | None, root: Path, *, durable: bool, served: Served) -> tuple[str, ...]:
+        files = told.resolve(self._host, root, served)
+        told.refuse_elsewhere(files, served)
+        return (program or "redis-server", *settings(files))
 
     def await_ready(self, server: Endpoint, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
@@ -107,12 +110,20 @@ class RedisKind(RedisVolume):
                 raise Unavailable(f"redis does not answer after {timeout_s:g} s: {said}")
             time.sleep(_POLL_S)
 
-    def settle(self, server: Endpoint) -> None:
+    def settle(self, server: Endpoint) -> bytes:
         client = self._client(server)
         try:
-            settle(client)
+            return told.to_json(settle(self._host, client, server.root, server.target))
         finally:
             client.close()
+
+    def tell(self, server: Endpoint) -> bytes:
+        client = self._client(server)
+        try:
+            found = told.ask(client)
+        finally:
+            client.close()
+        return told.to_json(replace(found, saved=told.dump_of(self._host, server.root, found, server.target)))
 
     def hasten(self, root: Path) -> None:
         """It loads what is there and syncs nothing for that."""
@@ -134,7 +145,9 @@ class RedisKind(RedisVolume):
         before, after = self._client(base), self._client(theirs)
         for client in (before, after):
             require_supported(client)
-        touched = candidates(self._host, base.root, theirs.root, after)
+        touched = touched_keys(
+            self._host, Loaded(before, base.root, base.target), Loaded(after, theirs.root, theirs.target)
+        )
         return KeyChanges(place, changes(before, after, touched), before, after)
 
     def unknown_tables(self, server: Endpoint, settings: Terms) -> frozenset[str]:

@@ -7,16 +7,20 @@ nothing and saves nothing.
 
 from __future__ import annotations
 
-import os
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from wye.host import Host
-from wye.kinds.redis.aof import DIRECTORY, NAME
-from wye.kinds.redis.connection import Connection
+from wye.kinds.redis import told
+from wye.kinds.redis.connection import Connection, ServerRefused, info
+from wye.kinds.redis.told import Files
 
 _DATABASES = 1024
 """More than anybody configures; an unused one costs next to nothing."""
+_SAVED_S = 120.0
+_LOOK_AGAIN_S = 0.05
 
 
 class Server(Protocol):
@@ -38,26 +42,58 @@ class Launcher(Protocol):
         ...
 
 
-def settings(
-    host: Host, directory: Path, *, append_directory: str = DIRECTORY, append_name: str = NAME
-) -> tuple[str, ...]:
-    """The command line for a server on a copy of a data directory. `append_directory` and `append_name`: the service's
-    `appenddirname` and `appendfilename`. A service with modules needs its `--loadmodule` added."""
-    try:
-        os.close(host.open_beneath(directory, f"{append_directory}/{append_name}.manifest", os.O_PATH))
-        appends = "yes"
-    except OSError:
-        appends = "no"
+def settings(files: Files) -> tuple[str, ...]:
+    """The command line for a server on a copy of a data directory (`told.resolve`). A service with modules needs its
+    `--loadmodule` added."""
     return (
-        "--save", "", "--appendonly", appends, "--appenddirname", append_directory, "--appendfilename", append_name,
+        *(("--dir", files.directory) if files.directory else ()), "--dbfilename", files.dump,
+        "--save", "", "--appendonly", "yes" if files.appends else "no",
+        "--appenddirname", files.append_directory, "--appendfilename", files.append_name,
         "--appendfsync", "no", "--auto-aof-rewrite-percentage", "0", "--aof-load-truncated", "yes",
         "--databases", str(_DATABASES), "--maxmemory", "0", "--notify-keyspace-events", "",
     )  # fmt: skip
 
 
-def settle(connection: Connection) -> None:
-    """Call on a fork's own server just before its last snapshot: with an append-only file every write is there already;
-    without one the data is in memory alone, and this saves it."""
-    answer = connection.execute("CONFIG", "GET", "appendonly")
-    if answer[1] != b"yes":
-        connection.execute("SAVE")
+def settle(host: Host, connection: Connection, root: Path, target: str) -> Files:
+    """Call on a server just before a snapshot: with an append-only file every write is there already; without one the
+    data is in memory alone, and this saves it. Returns which of the files below the volume's `root` have it.
+
+    A server that was told to keep nothing, and has no file, keeps nothing: a cache must not come back after a restart
+    because somebody looked at it. Raises Unavailable."""
+    found = told.ask(connection)
+    if told.folder(found, target) is None:
+        return found
+    if found.appends and not _is_turning_on(host, root, found, target):
+        return found
+    found = replace(found, appends=False)
+    if told.dump_of(host, root, found, target) or _keeps_anything(host, connection, root, found, target):
+        _save(connection)
+    return replace(found, saved=told.dump_of(host, root, found, target))
+
+
+def _is_turning_on(host: Host, root: Path, files: Files, target: str) -> bool:
+    """Whether the append-only file was switched on a moment ago: until the first one is whole, an older one or none is
+    in its place."""
+    temporary = f"{files.append_directory}/temp-{files.append_name}.incr"
+    exists = (told.exists(host, root, files, target, path) for path in (temporary, files.manifest))
+    return next(exists) or not next(exists)
+
+
+def _keeps_anything(host: Host, connection: Connection, root: Path, files: Files, target: str) -> bool:
+    if told.exists(host, root, files, target, files.manifest):
+        return True
+    (_, points) = connection.execute("CONFIG", "GET", "save")
+    return bool(points)
+
+
+def _save(connection: Connection) -> None:
+    """Waits for a saving that the server has begun by itself."""
+    until = time.monotonic() + _SAVED_S
+    while True:
+        try:
+            connection.execute("SAVE")
+            return
+        except ServerRefused:
+            if info(connection, "persistence").get("rdb_bgsave_in_progress") != "1" or time.monotonic() > until:
+                raise
+        time.sleep(_LOOK_AGAIN_S)
