@@ -780,6 +780,11 @@ class ServerKind(Kind, Protocol):
         """This kind's server in the image at `rootfs`, with `search_path` as its PATH; None if it has none."""
         ...
 
+    def folder(self, root: Path) -> str:
+        """The part of a volume that it claims which is the database's, relative to `root`; empty for all of it. Beside
+        it there are files like any other."""
+        ...
+
     def serves(self, served: Served) -> bool:
         """Whether a service with this command, whose image has the server, keeps its data in that volume, although
         nothing in the volume says so yet."""

@@ -7,12 +7,14 @@ from the fork and are hostile.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from wye.engine import comparing, records, spec_diff
 from wye.engine.comparing import Side, StoreChanges
 from wye.engine.context import Engine, environment_name
+from wye.engine.servers import Store
 from wye.engine.views import DiffResult, FileChange, FileView, PlaceChange, StoreChange
 from wye.errors import NotFound
 from wye.interfaces import Changes, FileDelta, PathChange
@@ -39,17 +41,17 @@ def diff(
     with engine.changing(named), ExitStack() as held:
         environment = records.require(engine, named).environment
         with _base(engine, environment, against) as base, comparing.frozen(engine, environment) as theirs:
-            stores = comparing.stores_of(engine, theirs)
+            databases = stores = comparing.stores_of(engine, theirs)
             if service is not None:
                 _check_service(theirs, service)
-                stores = [store for store in stores if store.service.name == service]
+                stores = [store for store in databases if store.service.name == service]
             descends = against is None
             read = comparing.read_stores(engine, held, base, theirs, stores, descends=descends) if rows else []
             kept = [each.store for each in read]
             told_stores = tuple(_store_change(each, offset, limit) for each in read if each.changes or each.refused)
             changes = comparing.file_changes(engine, base, theirs, kept)
-            told = [] if rows else _places(engine, theirs, changes)
-            changes = _files_only(engine, theirs, changes, service)
+            told = [] if rows else _places(databases, changes)
+            changes = _files_only(theirs, databases, changes, service)
             before, after = comparing.bytes_of(engine, base), comparing.bytes_of(engine, theirs)
             deltas = engine.files.changes(before, after, changes, text=text, whole=not rows)
             inside = engine.files.databases(before, after, changes) if rows else []
@@ -95,55 +97,43 @@ def _check_service(side: Side, service: str) -> None:
         raise NotFound(f"there is no service {service!r}", hint=f"there are: {', '.join(sorted(side.spec.services))}")
 
 
-def _places(engine: Engine, theirs: Side, changes: list[PathChange]) -> list[PlaceChange]:
+def _places(stores: Sequence[Store], changes: list[PathChange]) -> list[PlaceChange]:
     """Databases by their files, which say little to people but cost nothing to count."""
-    kinds = _kinds_by_volume(engine, theirs)
-    counts: dict[str, list[int]] = {}
-    for change in changes:
-        volume = _volume(change.path)
-        if volume in kinds:
-            count = counts.setdefault(volume, [0, 0, 0, 0])
-            count[("added", "removed", "modified").index(change.kind)] += 1
-            count[3] += sum(length for _, length in change.extents)
-    return [
-        PlaceChange(
-            place=f"volume {volume}",
-            kind=kinds[volume],
-            added=added,
-            removed=removed,
-            modified=modified,
-            changed_bytes=changed,
-        )
-        for volume, (added, removed, modified, changed) in sorted(counts.items())
-    ]
+    told = []
+    for store in stores:
+        own = [change for change in changes if store.holds(change.path)]
+        if own:
+            kinds = Counter(change.kind for change in own)
+            told.append(
+                PlaceChange(
+                    place=f"volume {store.volume}",
+                    kind=store.kind.name,
+                    added=kinds["added"],
+                    removed=kinds["removed"],
+                    modified=kinds["modified"],
+                    changed_bytes=sum(length for change in own for _, length in change.extents),
+                )
+            )
+    return told
 
 
-def _kinds_by_volume(engine: Engine, theirs: Side) -> dict[str, str]:
-    """Of those that merge as databases; all others are shown as files, as they merge."""
-    return {store.volume: store.kind.name for store in comparing.stores_of(engine, theirs)}
-
-
-def _files_only(engine: Engine, theirs: Side, changes: list[PathChange], service: str | None) -> list[PathChange]:
-    kinds = _kinds_by_volume(engine, theirs)
+def _files_only(
+    theirs: Side, stores: Sequence[Store], changes: list[PathChange], service: str | None
+) -> list[PathChange]:
+    """What merges as files; of one service if it is named."""
     mounted = None
     if service is not None:
         mounted = {mount.source for mount in theirs.spec.services[service].mounts}
     return [
         change
         for change in changes
-        if _volume(change.path) not in kinds
+        if not any(store.holds(change.path) for store in stores)
         and (
             mounted is None
-            or _volume(change.path) in mounted
+            or comparing.volume_of(change.path) in mounted
             or change.path.startswith((f"layers/{service}/", f"layers/{service}-"))
         )
     ]
-
-
-def _volume(path: str) -> str:
-    """Of a path in a volume; empty for one in a layer."""
-    parts = path.split("/")
-    return parts[1] if parts[0] == "volumes" else ""
 
 
 def _store_change(each: StoreChanges, offset: int, limit: int) -> StoreChange:

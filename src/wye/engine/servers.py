@@ -34,6 +34,13 @@ class Store:
     kind: ServerKind
     volume: str
     service: Service
+    folder: str = ""
+    """Its part of the volume, where the volume holds other things beside; empty for all of it."""
+
+    def holds(self, path: str) -> bool:
+        """Whether a path of `PathChange` is one of its files. What is above its folder is nobody's."""
+        own = f"volumes/{self.volume}/{self.folder}".rstrip("/") + "/"
+        return path.startswith(own) or own.startswith(f"{path}/")
 
     @property
     def target(self) -> str:
@@ -59,6 +66,7 @@ def find_stores(engine: Engine, root: Path, spec: Spec, images: Mapping[str, Ima
             store = _unsaved(engine, volume, spec, images)
         elif hasattr(kind, "read"):
             store = _store(engine, kind, volume, spec, images)  # type: ignore[arg-type]
+            store = store and replace(store, folder=store.kind.folder(root / "volumes" / volume))
         else:
             continue
         if store is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,3 +73,26 @@ def test_ranges_hold_what_was_put_in(spans: list[tuple[int, int]], size: int) ->
 def test_the_tail_is_added(spans: list[tuple[int, int]], old: int, new: int) -> None:
     tail = set(range(min(old, new), max(old, new)))
     assert blocks_of(list(Ranges.of(spans).with_tail(old, new).spans)) == blocks_of(spans) | tail
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("conf.d/more.conf", True), ("server.key", True), ("scripts", True), ("standby.signal", True),
+        ("base/5/16384", False), ("pg_wal/000000010000000000000001", False), ("pg_stat/pg_stat_statements.stat", False),
+        ("postgresql.auto.conf", False), ("postgresql.auto.conf.tmp", False), ("log/postgresql.csv", False),
+        ("postmaster.pid", False), ("backup_label.old", False), ("core.17", False), (".psql_history", False),
+        ("pg_ident.conf", False), ("pg_ident.conf.d/x", True), ("pg_extra.conf", True), ("current_logfiles", False),
+    ],
+)  # fmt: skip
+def test_what_no_server_writes_in_its_directory(path: str, expected: bool) -> None:
+    change = PathChange(path=f"d/{path}", kind="added")
+    assert bool(changed_blocks([change], "d").foreign) is expected
+
+
+def test_what_wye_takes_out_of_a_copy_is_nobodys() -> None:
+    changes = [
+        PathChange(path="d/standby.signal", kind="removed"),
+        PathChange(path="d/x", kind="modified", metadata_only=True),
+    ]
+    assert changed_blocks(changes, "d").foreign == ()

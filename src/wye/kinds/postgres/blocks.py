@@ -13,8 +13,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from wye.interfaces import PathChange
+from wye.kinds.postgres.cluster import LEFT_BY_A_SERVER
+from wye.merge.foreign import is_passing
 
 _MAIN_FORK = re.compile(r"((?:base/\d+|global|pg_tblspc/\d+/[^/]+/\d+)/\d+)(?:\.(\d+))?")
+_OWN = re.compile(
+    # What a server makes, its start, its end, its crash, a backup of it, its upgrade, and Patroni.
+    r"(?:base|global|pg_[a-z_]+|log|pgsql_tmp|pg_upgrade_output\.d)(?:/.*)?"
+    r"|PG_VERSION|postmaster\.(?:pid|opts)|current_logfiles(?:\.tmp)?|postgresql\.auto\.conf\.tmp"
+    r"|(?:backup_label|tablespace_map|backup_manifest|recovery)(?:\.(?:old|done|tmp))?"
+    r"|core(?:\.\d+)?|\.s\.PGSQL\..*|[^/]*\.log|[^/]*\.pid|patroni\.dynamic\.json"
+)
 CONFIGURATION = frozenset({"postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"})
 
 
@@ -57,10 +66,12 @@ EVERYTHING = Ranges(((0, 2**32 - 1),))
 
 @dataclass(frozen=True, slots=True)
 class ChangedBlocks:
-    """By relation file ("base/5/16384"): its changed blocks. `configuration`: changed server settings files."""
+    """By relation file ("base/5/16384"): its changed blocks. `configuration`: changed server settings files. `foreign`:
+    what else changed in the data directory and is no server's own."""
 
     relations: dict[str, Ranges] = field(default_factory=dict)
     configuration: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
 
     def of(self, file: str | None) -> Ranges:
         return self.relations.get(file or "", Ranges())
@@ -74,19 +85,27 @@ class ChangedBlocks:
         return any(file.startswith(f"base/{oid}/") for file in self.relations)
 
 
+def is_foreign(path: str) -> bool:
+    """Whether a path in a data directory is of something that no server makes there by itself, unless it is told to
+    keep its logs there."""
+    return not (path in CONFIGURATION or _OWN.fullmatch(path) or is_passing(path))
+
+
 def changed_blocks(
     changes: Iterable[PathChange], data: str, *, block_bytes: int = 8192, segment_blocks: int = 131072
 ) -> ChangedBlocks:
     """Reads the pool's changes below the data directory `data` (a path relative to the environment's root)."""
     prefix = data.rstrip("/") + "/" if data else ""
     spans: dict[str, list[tuple[int, int]]] = {}
-    configuration = []
+    configuration, foreign = [], []
     for change in changes:
         if not change.path.startswith(prefix) or change.metadata_only:
             continue
         path = change.path[len(prefix) :]
         if path in CONFIGURATION:
             configuration.append(path)
+        elif is_foreign(path) and not (change.kind == "removed" and path in LEFT_BY_A_SERVER):
+            foreign.append(path)
         matched = _MAIN_FORK.fullmatch(path)
         if matched is None:
             continue
@@ -98,4 +117,5 @@ def changed_blocks(
             (segment + offset // block_bytes, segment + -(-(offset + length) // block_bytes))
             for offset, length in change.extents
         )
-    return ChangedBlocks({file: Ranges.of(found) for file, found in spans.items()}, tuple(sorted(configuration)))
+    relations = {file: Ranges.of(found) for file, found in spans.items()}
+    return ChangedBlocks(relations, tuple(sorted(configuration)), tuple(sorted(foreign)))

@@ -52,7 +52,7 @@ THROWAWAY: Mapping[str, str] = {
 }
 """For a server whose bytes nobody keeps: the base while it is read, the rehearsal."""
 
-_LEFT_BY_A_SERVER = ("postmaster.pid", "postmaster.opts", "standby.signal", "recovery.signal", "backup_label.old")
+LEFT_BY_A_SERVER = ("postmaster.pid", "postmaster.opts", "standby.signal", "recovery.signal", "backup_label.old")
 _STATUS = 7
 """The line of the pid file, from 0, that says what the server is doing."""
 _DEPTH = 2
@@ -99,7 +99,7 @@ def clean(host: Host, data: Path) -> None:
     """Removes what ties a copied data directory to its source. `postmaster.pid` goes first."""
     descriptor = host.open_beneath(data, "", os.O_RDONLY | os.O_DIRECTORY)
     try:
-        for name in _LEFT_BY_A_SERVER:
+        for name in LEFT_BY_A_SERVER:
             host.at("postgres:clean")
             try:
                 os.unlink(name, dir_fd=descriptor)

@@ -15,6 +15,7 @@ from wye.kinds.postgres.prepare import TRIGGERS
 from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.session import Connection, fetch
 from wye.merge.conflict import Conflict
+from wye.merge.foreign import refusals
 
 _SHARED = {
     "roles": (("pg_authid", "pg_auth_members"), """
@@ -55,6 +56,9 @@ _LARGE_OBJECTS = """
 def cluster_changes(base: Connection, fork: Connection, blocks: ChangedBlocks) -> list[Conflict]:
     """Refusals for what the fork changed of the cluster as a whole. Any database's connection will do."""
     found = [refusal("server-settings", "postgres", f"{name} was changed in the fork") for name in blocks.configuration]
+    if blocks.foreign:
+        [(logs,)] = fetch(fork, "select current_setting('log_directory')")
+        found += refusals("postgres", (path for path in blocks.foreign if not f"{path}/".startswith(f"{logs}/")))
     shared = [name for names, _ in _SHARED.values() for name in names]
     touched = changed_catalogs(read_paths(base), read_paths(fork), blocks, shared)
     for kind, (catalogs, sql) in _SHARED.items():

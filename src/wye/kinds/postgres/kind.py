@@ -21,7 +21,7 @@ from wye.errors import BadRequest, InvariantError, NotFound, Unavailable
 from wye.interfaces import Applied, Changes, Endpoint, PathChange, Served, Terms
 from wye.kinds.postgres import apply as merging
 from wye.kinds.postgres import unsynced
-from wye.kinds.postgres.blocks import CONFIGURATION
+from wye.kinds.postgres.blocks import CONFIGURATION, is_foreign
 from wye.kinds.postgres.changes import DatabaseChanges, page, stat, to_json
 from wye.kinds.postgres.cluster import KEPT, THROWAWAY, find_data, has_unlogged, is_starting, refuse_tablespaces
 from wye.kinds.postgres.lost import read_lost
@@ -191,7 +191,8 @@ class PostgresKind(PostgresVolume):
 
     def _is_as_it_was(self, base: Endpoint, theirs: Endpoint, data: str, path: str) -> bool:
         """Whether it is a file of settings that was only written anew: the server does that, and so does wye."""
-        if path.removeprefix(f"{data}/") not in CONFIGURATION:
+        name = path.removeprefix(f"{data}/")
+        if name not in CONFIGURATION and not is_foreign(name):
             return False
         try:
             before, after = (

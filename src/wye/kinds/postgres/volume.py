@@ -30,6 +30,9 @@ class PostgresVolume:
         """Whether a data directory is the volume itself, or lies in it (PGDATA=.../pgdata, or .../18/docker)."""
         return find_data(self._host, root) is not None
 
+    def folder(self, root: Path) -> str:
+        return find_data(self._host, root) or ""
+
     def serves(self, served: Served) -> bool:
         """The first thing that a server does is to make its data directory."""
         return False

@@ -29,6 +29,7 @@ from wye.kinds.redis.server import settings, settle
 from wye.kinds.redis.undo import is_in_effect, plan_undo, undo_page, undo_stat
 from wye.kinds.redis.volume import RedisVolume
 from wye.merge.conflict import Decisions, resolutions_from_json
+from wye.merge.foreign import is_passing, refusals
 from wye.merge.refused import Refused
 
 _PORT = 6379
@@ -145,10 +146,24 @@ class RedisKind(RedisVolume):
         before, after = self._client(base), self._client(theirs)
         for client in (before, after):
             require_supported(client)
+        self._refuse_foreign(freeze(), told.ask(after), theirs.target, place)
         touched = touched_keys(
             self._host, Loaded(before, base.root, base.target), Loaded(after, theirs.root, theirs.target)
         )
         return KeyChanges(place, changes(before, after, touched), before, after)
+
+    def _refuse_foreign(self, changed: Sequence[PathChange], files: told.Files, target: str, place: str) -> None:
+        """Raises Refused for files beside the keys: its users, its settings."""
+        folder = told.folder(files, target)
+        above = f"{folder}/" if folder else ""
+        found = [
+            change.path
+            for change in changed
+            if not (change.metadata_only or is_passing(change.path) or f"{change.path}/" == above)
+            and not (change.path.startswith(above) and files.is_own(change.path.removeprefix(above)))
+        ]
+        if found:
+            raise Refused(refusals(place, found))
 
     def unknown_tables(self, server: Endpoint, settings: Terms) -> frozenset[str]:
         return frozenset(map(str, (*(settings.settings.get("table") or {}), *(settings.settings.get("delta") or ()))))

@@ -62,7 +62,8 @@ class Files:
         if top == self.append_directory:
             return True
         temporary = top.startswith("temp-") and top.endswith((".rdb", ".aof"))
-        return not rest and (top in (self.dump, self.append_name, "nodes.conf") or temporary)
+        logs = re.fullmatch(r".*\.(?:log|pid)(?:\.\d+)?", top) is not None
+        return not rest and (top in (self.dump, self.append_name, "nodes.conf") or temporary or logs)
 
 
 def ask(connection: Connection) -> Files:

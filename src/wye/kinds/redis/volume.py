@@ -32,6 +32,9 @@ class RedisVolume:
             return True
         return False
 
+    def folder(self, root: Path) -> str:
+        return ""
+
     def serves(self, served: Served) -> bool:
         if not is_server(served.argv):
             return False
