@@ -69,7 +69,7 @@ DATABASE = """
 name: stores
 services:
   db:
-    image: wye/postgres
+    image: wye/postgres:%s
     command: [-c, logging_collector=on, -c, log_directory=journal, -c, log_statement=all]
     environment: {POSTGRES_PASSWORD: example, PGDATA: /var/lib/postgresql/data/pgdata}
     volumes: ["db:/var/lib/postgresql/data"]
@@ -78,14 +78,16 @@ volumes: {db: {}}
 
 
 def psql(project: Project, name: str, statement: str) -> str:
-    done = project.client.exec(name, ["psql", "-U", "postgres", "-Atqc", statement], service="db")
+    argv = ["psql", "-U", "postgres", "-Atqf", "-"]
+    done = project.client.exec(name, argv, service="db", stdin=statement.encode())
     assert done.exit_code == 0, (done.text, done.stderr)
     return done.text.strip()
 
 
-def test_files_beside_and_inside_a_data_directory(project: Project) -> None:
+@pytest.mark.parametrize("version", [15, 17])
+def test_files_beside_and_inside_a_data_directory(project: Project, version: int) -> None:
     """Beside it they merge as files; inside it what the server writes says nothing, and all else is refused by name."""
-    project.up(DATABASE)
+    project.up(DATABASE % version)
     psql(project, "production", "create table t (i int primary key); insert into t values (1)")
     project.fork()
     data = "/var/lib/postgresql/data"

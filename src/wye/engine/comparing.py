@@ -26,7 +26,6 @@ from wye.engine.views import ConflictView
 from wye.errors import CheckFailed, NotFound
 from wye.interfaces import Bytes, Changes, Endpoint, LiveKind, PathChange, Terms
 from wye.merge.conflict import Conflict, conflict_to_json
-from wye.merge.foreign import is_passing
 from wye.merge.refused import Refused
 from wye.model import Environment, EnvironmentId, Image, RevisionId, SnapshotId, Spec, replica_names
 
@@ -265,13 +264,10 @@ def is_live(engine: Engine, environment: Environment, store: Store) -> bool:
 
 def file_changes(engine: Engine, base: Side, theirs: Side, stores: Collection[Store]) -> list[PathChange]:
     """Paths that differ and belong to no database and to nobody's work directory: what merges as files."""
-    claimed = {store.volume for store in stores}
     return [
         change
         for change in engine.volumes.changes(base.snapshot, theirs.snapshot)
-        if not any(store.holds(change.path) for store in stores)
-        and _is_somebodys(base, theirs, change.path)
-        and not (volume_of(change.path) in claimed and is_passing(change.path))
+        if not any(store.holds(change.path) for store in stores) and _is_somebodys(base, theirs, change.path)
     ]
 
 

@@ -20,6 +20,7 @@ from wye.engine import apply, plan
 from wye.engine.context import Engine, new_environment_id
 from wye.errors import NotFound, Unavailable, Unsupported
 from wye.interfaces import Endpoint, Served, ServerKind
+from wye.merge.foreign import is_passing
 from wye.model import Environment, Image, MountKind, Service, SnapshotId, Spec
 
 _READY_S = 60.0
@@ -38,9 +39,11 @@ class Store:
     """Its part of the volume, where the volume holds other things beside; empty for all of it."""
 
     def holds(self, path: str) -> bool:
-        """Whether a path of `PathChange` is one of its files. What is above its folder is nobody's."""
-        own = f"volumes/{self.volume}/{self.folder}".rstrip("/") + "/"
-        return path.startswith(own) or own.startswith(f"{path}/")
+        """Whether a path of `PathChange` is one of its files, or nobody's: what is above its folder, and what clients
+        leave in the volume, which may be the home of the server's user."""
+        volume = f"volumes/{self.volume}/"
+        own = f"{volume}{self.folder}".rstrip("/") + "/"
+        return path.startswith(own) or own.startswith(f"{path}/") or (path.startswith(volume) and is_passing(path))
 
     @property
     def target(self) -> str:

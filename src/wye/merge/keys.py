@@ -39,13 +39,15 @@ class KeyValue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyTriple:
-    """One key of one database on the three sides; None: it is not there."""
+    """One key of one database on the three sides; None: it is not there. `detail`: what people should know of it if its
+    content is in conflict."""
 
     place: str
     key: str
     base: KeyValue | None
     ours: KeyValue | None
     theirs: KeyValue | None
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +206,7 @@ def _conflict(triple: KeyTriple, kind: str, column: str, choices: frozenset[Side
         ours=_to_json(triple.ours),
         theirs=_to_json(triple.theirs),
         choices=choices,
+        detail=triple.detail,
     )
 
 

@@ -108,6 +108,11 @@ class Three:
         self.snapshot("fork", "base")
         return fork
 
+    def again(self) -> None:
+        """Forgets what `end` made, so that it can be called again."""
+        for name in ("theirs", "base-run", "theirs-run"):
+            shutil.rmtree(self.home / name)
+
     def settle(self, fork: Client) -> None:
         folder = self.home / "fork"
         self.told["theirs"] = told.to_json(settle(HOST, fork, folder, str(folder)))

@@ -499,3 +499,43 @@ def test_many_large_values_together_are_refused_and_read_in_parts(three: Three) 
     states = read_states(three.ours, 0, [name.encode() for name in [*names, "absent"]], bounded=True)
     assert [state.length for state in states.values()] == [90_000] * 6
     assert [(c.kind, c.place) for c in merge(three).conflicts] == [("too-large", "redis cache")]
+
+
+def expiring(three: Three, *lines: str) -> None:
+    try:
+        run(three.ours, *lines)
+    except ServerRefused:
+        pytest.skip("this server's fields do not expire")
+
+
+@pytest.mark.parametrize("side", [Side.OURS, Side.THEIRS])
+def test_a_hash_whose_fields_expire_is_not_merged_by_field(three: Three, side: Side) -> None:
+    expiring(three, "HSET h a 1 b 2", "HPEXPIRE h 4000000 FIELDS 1 a")
+    fork = three.fork()
+    run(fork, "HPEXPIRE h 100000000 FIELDS 1 b")
+    run(three.ours, "HSET h c 3")
+    (conflict,) = merge(three, by_field=lambda key: True).conflicts
+    assert (conflict.kind, conflict.key, "expire on their own" in conflict.detail) == ("update/update", ("h",), True)
+    three.again()
+    planned = merge(three, Decisions({conflict.id: Resolution(side=side)}), by_field=lambda key: True)
+    apply("redis cache", three.ours, planned)
+    assert (three.ours.execute("HPTTL", "h", "FIELDS", 1, "b")[0] > 0) is (side is Side.THEIRS)
+    assert three.ours.execute("HPTTL", "h", "FIELDS", 1, "a")[0] > 0
+    apply("redis cache", three.ours, inverse(planned))
+    assert three.ours.execute("HGET", "h", "c") == b"3"
+
+
+def test_a_field_s_time_that_the_target_gave_is_in_conflict_with_a_write(three: Three) -> None:
+    expiring(three, "HSET h a 1 b 2", "HPEXPIRE h 4000000 FIELDS 1 a", "HPERSIST h FIELDS 1 a")
+    fork = three.fork()
+    run(fork, "HSET h a 5")
+    run(three.ours, "HPEXPIRE h 100000000 FIELDS 1 a")
+    assert [each.kind for each in merge(three, by_field=lambda key: True).conflicts] == ["update/update"]
+
+
+def test_a_hash_whose_fields_expire_goes_over_whole(three: Three) -> None:
+    expiring(three, "HSET h a 1 b 2", "HPEXPIRE h 4000000 FIELDS 1 a")
+    fork = three.fork()
+    run(fork, "HPEXPIRE h 100000000 FIELDS 1 b")
+    apply("redis cache", three.ours, merge(three, by_field=lambda key: True))
+    assert three.ours.execute("HPTTL", "h", "FIELDS", 1, "b")[0] > 0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from wye.errors import InvariantError, Unavailable
 from wye.kinds.redis.connection import Connection, Reply, info
-from wye.kinds.redis.script import ABSENT, NO_EXPIRY, READ, SCAN
+from wye.kinds.redis.script import ABSENT, DIGEST_LETTERS, NO_EXPIRY, READ, SCAN
 from wye.merge.conflict import Json
 from wye.merge.keys import FIELD_TYPES, KeyValue
 
@@ -32,6 +32,11 @@ class KeyState:
     digest: str
     expires_ms: int | None = None
     length: int = 0
+
+    @property
+    def has_expiring_fields(self) -> bool:
+        """Whether fields of it have a time of their own: then a second digest, of these, follows the first."""
+        return self.type == "hash" and len(self.digest) > DIGEST_LETTERS
 
     def value(self, fields: tuple[tuple[str, str], ...] | None = None) -> KeyValue:
         return KeyValue(type=self.type, digest=self.digest, expires_ms=self.expires_ms, fields=fields)

@@ -186,13 +186,23 @@ class _Planner:
         connections = (self.base, self.ours, self.theirs)
         kinds = {state.type if state else "" for state in sides}
         with_fields = len(kinds) == 1 and kinds <= FIELD_TYPES and self.by_field(change.key)
+        # A field's own time is no part of what `merge.keys` merges: such a hash is one value.
+        expiring = with_fields and any(state is not None and state.has_expiring_fields for state in sides)
+        with_fields = with_fields and not expiring
         values = [
             state.value(read_fields(connection, change.database, change.key, state.type) if with_fields else None)
             if state
             else None
             for state, connection in zip(sides, connections, strict=True)
         ]
-        return KeyTriple(place=place, key=to_text(change.key), base=values[0], ours=values[1], theirs=values[2])
+        return KeyTriple(
+            place=place,
+            key=to_text(change.key),
+            base=values[0],
+            ours=values[1],
+            theirs=values[2],
+            detail="fields of it expire on their own, so it is not merged by field" if expiring else "",
+        )
 
     def _planned(
         self, number: int, change: KeyChange, mine: KeyState | None, write: KeyWrite, payloads: dict[bytes, bytes]

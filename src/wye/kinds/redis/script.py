@@ -23,6 +23,7 @@ BYTES_PER_ELEMENT = 1000
 """How much of a string takes as long to digest as one element of a set."""
 LARGE = "large"
 """The digest of what exceeds these, where the caller asked for a bounded reading."""
+DIGEST_LETTERS = 40
 ABSENT = "none"
 NO_EXPIRY = -1
 
