@@ -99,6 +99,7 @@ def propose(
     stores = comparing.stores_of(engine, theirs)
     read = comparing.read_stores(engine, held, base, theirs, stores, rules=ours.spec)
     paths = comparing.file_changes(engine, base, theirs, stores)
+    _refuse_other_clusters(paths)
     return assemble(engine, base, ours, theirs, read, paths, resolutions)
 
 
@@ -177,6 +178,17 @@ def _merge_specs(base: Side, ours: Side, theirs: Side, decisions: Decisions) -> 
 def _tree(spec: Spec) -> dict[str, Any]:
     tree: dict[str, Any] = msgspec.to_builtins(spec)
     return tree
+
+
+def _refuse_other_clusters(paths: Sequence[PathChange]) -> None:
+    """Of two PostgreSQL data directories in one volume only one is read by its server."""
+    for change in paths:
+        if change.path.startswith("volumes/") and change.path.endswith("/global/pg_control"):
+            folder = change.path.removeprefix("volumes/").removesuffix("/global/pg_control")
+            raise Unsupported(
+                f"the fork changed a second PostgreSQL data directory in a volume, {folder}",
+                hint="keep one in each volume: 'wye merge' reads the first",
+            )
 
 
 def _refuse_unknown_databases(engine: Engine, side: Side) -> None:

@@ -91,6 +91,8 @@ def test_a_directory_elsewhere_is_refused(tmp_path: Path) -> None:
         (replace(PLAIN, working_dir="/srv"), False),
         (replace(PLAIN, argv=("redis-cli", "monitor"), working_dir="/data"), False),
         (replace(PLAIN, argv=(), working_dir="/data"), False),
+        (replace(PLAIN, argv=("redis-server", "/s.conf", "--sentinel"), working_dir="/data"), False),
+        (replace(PLAIN, argv=("redis-server", "--replicaof", "cache", "6379"), working_dir="/data"), False),
     ],
 )
 def test_whose_volume_it_is_going_to_be(served: Served, expected: bool) -> None:

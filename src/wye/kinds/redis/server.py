@@ -82,8 +82,7 @@ def _is_turning_on(host: Host, root: Path, files: Files, target: str) -> bool:
 def _keeps_anything(host: Host, connection: Connection, root: Path, files: Files, target: str) -> bool:
     if told.exists(host, root, files, target, files.manifest):
         return True
-    (_, points) = connection.execute("CONFIG", "GET", "save")
-    return bool(points)
+    return bool(told.setting(connection, "save"))
 
 
 def _save(connection: Connection) -> None:

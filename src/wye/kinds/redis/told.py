@@ -37,6 +37,7 @@ _OPTIONS = {
     "--appendfilename": "append_name",
 }
 _NAME = re.compile(r"[\w.][\w.@+ -]{0,200}")
+_OTHERS_DATA = frozenset({"--sentinel", "--replicaof", "--slaveof"})
 _END = frozenset({"&&", "||", ";", "|", "&"})
 
 
@@ -68,13 +69,8 @@ class Files:
 
 def ask(connection: Connection) -> Files:
     """What a server says of itself. Raises Unavailable for names that no server has."""
-    values = []
-    for name in ("dir", "dbfilename", "appendonly", "appenddirname", "appendfilename"):
-        match connection.execute("CONFIG", "GET", name):
-            case [_, bytes(value)]:
-                values.append(value.decode("utf-8", "replace"))
-            case _:
-                raise Unavailable(f"redis does not say its {name}")
+    names = ("dir", "dbfilename", "appendonly", "appenddirname", "appendfilename")
+    values = [setting(connection, name) for name in names]
     found = Files(
         directory=values[0],
         dump=values[1],
@@ -87,9 +83,20 @@ def ask(connection: Connection) -> Files:
     return found
 
 
+def setting(connection: Connection, name: str) -> str:
+    """As the server has it now. Raises Unavailable."""
+    match connection.execute("CONFIG", "GET", name):
+        case [_, bytes(value)]:
+            return value.decode("utf-8", "replace")
+    raise Unavailable(f"redis does not say its {name}")
+
+
 def is_server(argv: Sequence[str]) -> bool:
-    """Whether a command starts a server, of an image that has one."""
-    return bool(argv) and (argv[0].startswith("-") or argv[0].endswith(".conf") or _program(_words(argv)) is not None)
+    """Whether a command starts a server with data of its own, of an image that has one."""
+    words = _words(argv)
+    if not words or not _OTHERS_DATA.isdisjoint(words):
+        return False
+    return words[0].startswith("-") or words[0].endswith(".conf") or _program(words) is not None
 
 
 def to_json(files: Files) -> bytes:
