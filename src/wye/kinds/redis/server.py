@@ -20,7 +20,8 @@ from wye.kinds.redis.told import Files
 _DATABASES = 1024
 """More than anybody configures; an unused one costs next to nothing."""
 _SAVED_S = 120.0
-_LOOK_AGAIN_S = 0.05
+_WRITTEN_S = 5.0
+_LOOK_AGAIN_S = 0.02
 
 
 class Server(Protocol):
@@ -55,8 +56,8 @@ def settings(files: Files) -> tuple[str, ...]:
 
 
 def settle(host: Host, connection: Connection, root: Path, target: str) -> Files:
-    """Call on a server just before a snapshot: with an append-only file every write is there already; without one the
-    data is in memory alone, and this saves it. Returns which of the files below the volume's `root` have it.
+    """Call on a server just before a snapshot: with an append-only file this waits until every write that was answered
+    is there; without one the data is in memory alone, and this saves it. Returns which of the files below the volume's `root` have it.
 
     A server that was told to keep nothing, and has no file, keeps nothing: a cache must not come back after a restart
     because somebody looked at it. Raises Unavailable."""
@@ -64,11 +65,23 @@ def settle(host: Host, connection: Connection, root: Path, target: str) -> Files
     if told.folder(found, target) is None:
         return found
     if found.appends and not _is_turning_on(host, root, found, target):
+        _await_written(connection)
         return found
     found = replace(found, appends=False)
     if told.dump_of(host, root, found, target) or _keeps_anything(host, connection, root, found, target):
         _save(connection)
     return replace(found, saved=told.dump_of(host, root, found, target))
+
+
+def _await_written(connection: Connection) -> None:
+    """While the disk syncs what it wrote, a server holds back up to two seconds of writes that it has answered. One that
+    does not sync as it answers this has written all of them before its answer goes out."""
+    until = time.monotonic() + _WRITTEN_S
+    while time.monotonic() < until:
+        found = info(connection, "persistence")
+        if "0" in (found.get("aof_pending_bio_fsync", "0"), found.get("aof_buffer_length", "0")):
+            return
+        time.sleep(_LOOK_AGAIN_S)
 
 
 def _is_turning_on(host: Host, root: Path, files: Files, target: str) -> bool:
@@ -92,7 +105,7 @@ def _save(connection: Connection) -> None:
         try:
             connection.execute("SAVE")
             return
-        except ServerRefused:
-            if info(connection, "persistence").get("rdb_bgsave_in_progress") != "1" or time.monotonic() > until:
+        except ServerRefused as error:
+            if "in progress" not in error.message or time.monotonic() > until:
                 raise
         time.sleep(_LOOK_AGAIN_S)
