@@ -57,7 +57,8 @@ def settings(files: Files) -> tuple[str, ...]:
 
 def settle(host: Host, connection: Connection, root: Path, target: str) -> Files:
     """Call on a server just before a snapshot: with an append-only file this waits until every write that was answered
-    is there; without one the data is in memory alone, and this saves it. Returns which of the files below the volume's `root` have it.
+    is there; without one the data is in memory alone, and this saves it. Returns which of the files below the volume's
+    `root` have it.
 
     A server that was told to keep nothing, and has no file, keeps nothing: a cache must not come back after a restart
     because somebody looked at it. Raises Unavailable."""
@@ -74,8 +75,8 @@ def settle(host: Host, connection: Connection, root: Path, target: str) -> Files
 
 
 def _await_written(connection: Connection) -> None:
-    """While the disk syncs what it wrote, a server holds back up to two seconds of writes that it has answered. One that
-    does not sync as it answers this has written all of them before its answer goes out."""
+    """While the disk syncs what it wrote, a server holds back up to two seconds of writes that it has answered. One
+    that does not sync as it answers this has written all of them before its answer goes out."""
     until = time.monotonic() + _WRITTEN_S
     while time.monotonic() < until:
         found = info(connection, "persistence")
