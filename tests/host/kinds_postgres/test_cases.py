@@ -853,8 +853,73 @@ FILLED = [
        ("select distinct n, m from t.k", [([1, 2], 'a, "b"')])),
 ]  # fmt: skip
 
+OWN_FK = (
+    SHOP
+    + """create table reading (id int, zone int, item int, primary key (id, zone)) partition by list (zone);
+create table reading_1 partition of reading for values in (1); create table reading_2 partition of reading for values in (2);
+create table reading_3 partition of reading for values in (3) partition by range (id); create table reading_3a partition of reading_3 default;
+alter table reading_1 add foreign key (item) references item; alter table reading_3 add foreign key (item) references item; insert into reading values (1, 1, 1), (2, 2, 2), (3, 3, 3);
+create table mark (zone int, item int) partition by list (zone); create table mark_1 partition of mark for values in (1); create table mark_2 partition of mark for values in (2);
+alter table mark_1 add foreign key (item) references item; insert into mark values (1, 1), (2, 2);"""
+)
+TO_PART = (
+    PARTED
+    + """create table reading_2 partition of reading for values in (2); insert into reading values (1, 1, 'a'), (2, 1, 'b'), (3, 2, 'c'), (4, 1, 'd');
+alter table reading_1 add unique (id); alter table reading_1 add unique (v);
+create table kid (id int primary key, r int, z int, foreign key (r, z) references reading_1 (id, zone)); insert into kid values (1, 1, 1);
+create table nephew (id int primary key, r int references reading_1 (id));"""
+)
+OWN_UNIQUE = "create table reading (id int, zone int, v int) partition by list (zone); create table reading_1 partition of reading for values in (1); alter table reading_1 add unique (v) deferrable initially deferred; insert into reading values (1, 1, 1);"
+OWN_EXCLUSION = "create table reading (id int, zone int, v int4range) partition by list (zone); create table reading_1 partition of reading for values in (1); alter table reading_1 add exclude using gist (v with &&) deferrable initially deferred; insert into reading values (1, 1, '[1,2)');"
+HEIRS = "create table plant (id int primary key, v int); create table tree (h int) inherits (plant); insert into plant values (1, 1), (2, 2), (3, 3); insert into tree values (2, 2, 2), (3, 3, 3); create table kid (id int primary key, p int references plant); insert into kid values (3, null);"
+GENERATED = "create table par (id int primary key, a int, g int generated always as (a * 2) stored unique); insert into par (id, a) values (1, 1), (2, 2); create table kid (id int primary key, g int references par (g));"
+GENERATED_KEYLESS = "create table par (id int primary key); insert into par values (2), (4); create table kid (a int, g int generated always as (a * 2) stored references par);"
+GENERATED_BOTH = "create table par (a int, g int generated always as (a * 2) stored unique); insert into par (a) values (1), (2); create table kid (id int primary key, g int references par (g));"
+REFERENCES = [
+    no("a partition's own foreign key: the parent went live", OWN_FK, "insert into reading values (4, 1, 45)", "delete from item where id = 45", "fk-parent-missing"),
+    no("a partition's own foreign key: another reference", OWN_FK, "update reading set item = 44 where id = 1", "delete from item where id = 44", "fk-parent-missing"),
+    no("a partition's own foreign key: a row moved into it", OWN_FK, "update reading set zone = 1 where id = 2", "delete from item where id = 2", "fk-parent-missing"),
+    no("a partition's own foreign key: a child came live", OWN_FK, "delete from item where id = 44", "insert into reading values (4, 1, 44)", "fk-child-exists"),
+    no("a partition of partitions has a foreign key", OWN_FK, "insert into reading values (4, 3, 45)", "delete from item where id = 45", "fk-parent-missing"),
+    no("a partition of partitions has a foreign key: a child came live", OWN_FK, "delete from item where id = 44", "insert into reading values (4, 3, 44)", "fk-child-exists"),
+    no("a partition's own foreign key, no key", OWN_FK, "insert into mark values (1, 45)", "delete from item where id = 45", "fk-parent-missing"),
+    ok("rows of other partitions refer to nothing", OWN_FK, "insert into reading values (4, 2, 45); insert into mark values (2, 45); update reading set zone = 2 where id = 1", "delete from item where id in (45)",
+       ("select zone, item from t.reading union all select zone, item from t.mark order by 1, 2", [(1, 1), (2, 1), (2, 2), (2, 2), (2, 45), (2, 45), (3, 3)])),
+    no("a foreign key to a partition: a child came live", TO_PART, "delete from reading where id = 2", "insert into kid values (2, 2, 1)", "fk-child-exists"),
+    no("a foreign key to a partition: a row moved out of it", TO_PART, "update reading set zone = 2 where id = 2", "insert into kid values (2, 2, 1)", "fk-child-exists"),
+    no("a foreign key to a partition's own key: a row moved out of it", TO_PART, "update reading set zone = 2 where id = 2", "insert into nephew values (2, 2)", "fk-child-exists"),
+    no("a foreign key to a partition: the parent went live", TO_PART, "insert into nephew values (2, 2)", "update reading set zone = 2 where id = 2", "fk-parent-missing"),
+    ok("a foreign key to a partition: nobody refers to what goes", TO_PART, "update reading set zone = 2 where id = 2; insert into nephew values (3, 4)", "insert into kid values (2, 4, 1)",
+       ("select id, zone from t.reading order by 1", [(1, 1), (2, 2), (3, 2), (4, 1)])),
+    ok("rows exchange values of a partition's own key", TO_PART, "update reading set v = 'x' where id = 1; update reading set v = 'a' where id = 2; update reading set v = 'b' where id = 1", "",
+       ("select id, v from t.reading where id < 3 order by 1", [(1, "b"), (2, "a")])),
+    no("a deferrable key of a partition alone", OWN_UNIQUE, "insert into reading values (2, 1, 5)", "insert into reading values (3, 1, 5)", "unique"),
+    no("a deferrable exclusion of a partition alone", OWN_EXCLUSION, "insert into reading values (2, 1, '[5,7)')", "insert into reading values (3, 1, '[5,9)')", "deferrable-exclusion"),
+    no("a parent's row went live, an heir's like it is there", HEIRS, "insert into kid values (1, 2)", "delete from only plant where id = 2", "fk-parent-missing"),
+    no("a parent's row goes, an heir's like it is there", HEIRS, "delete from only plant where id = 3", "update kid set p = 3 where id = 3", "fk-child-exists"),
+    ok("heirs are no parents", HEIRS, "delete from tree where id = 3; insert into kid values (1, 1)", "update kid set p = 3 where id = 3", ("select id, p from t.kid order by 1", [(1, 1), (3, 3)])),
+    no("a generated value to which others refer", GENERATED, "update par set a = 50 where id = 1", "insert into kid values (1, 2)", "fk-child-exists"),
+    ok("a generated value to which nobody refers", GENERATED, "update par set a = 50 where id = 1", "insert into kid values (1, 4)", ("select g from t.par order by id", [(100,), (4,)])),
+    no("a generated value of a row without a key, to which others refer", GENERATED_BOTH, "update par set a = 50 where a = 1", "insert into kid values (1, 2)", "fk-child-exists"),
+    no("a generated reference of a row without a key", GENERATED_KEYLESS, "insert into kid values (1)", "delete from par where id = 2", "fk-parent-missing"),
+    ok("a generated reference of a row without a key, to one that stays", GENERATED_KEYLESS, "insert into kid values (1), (1)", "delete from par where id = 4", ("select g from t.kid", [(2,), (2,)])),
+]  # fmt: skip
+
 CASES = [
-    *(*ROWS, *KINDS_OF_TABLES, *CONSTRAINTS, *COLUMNS, *OBJECTS, *MORE, *GIVEN, *LOSSES, *LOGGED, *NAMES, *FILLED),
+    *(
+        *ROWS,
+        *KINDS_OF_TABLES,
+        *CONSTRAINTS,
+        *COLUMNS,
+        *OBJECTS,
+        *MORE,
+        *GIVEN,
+        *LOSSES,
+        *LOGGED,
+        *NAMES,
+        *FILLED,
+        *REFERENCES,
+    ),
     *(replace(case, since=version) for version, cases in SINCE.items() for case in cases),
 ]
 

@@ -55,7 +55,12 @@ def children_first(tables: Collection[Relation], keys: Collection[ForeignKey]) -
     left = {table.name: table for table in sorted(tables, key=lambda table: table.name)}
     ordered: list[Relation] = []
     while left:
-        parents = {key.parent for key in keys if key.child in left and key.child != key.parent}
+        parents = {
+            name
+            for key in keys
+            if (key.child in left or key.child_root in left) and key.child_root != key.parent_root
+            for name in (key.parent, key.parent_root)
+        }
         name = next((name for name in left if name not in parents), next(iter(left)))
         ordered.append(left.pop(name))
     return ordered

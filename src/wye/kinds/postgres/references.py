@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.session import Connection, fetch, names, quote
 from wye.kinds.postgres.stage import DELETE, INSERT, RECREATE, UPDATE, Staged, changed
-from wye.kinds.postgres.tables import ForeignKey, Index, read_foreign_keys
+from wye.kinds.postgres.tables import ForeignKey, Index, Relation, read_foreign_keys
 from wye.kinds.postgres.violations import Violation, key_cells, place_of
 from wye.merge.conflict import Conflict, Side
 from wye.merge.settling import CHOICES, named_cells
@@ -25,21 +25,20 @@ def keep_parents(connection: Connection, tables: Sequence[Staged]) -> list[Forei
     """To call before writing: remembers the old rows that others may refer to. Returns the foreign keys around."""
     keys = read_foreign_keys(connection, [staged.relation.oid for staged in tables])
     for staged in tables:
-        columns = sorted({c for key in keys if key.parent == staged.relation.name for c in key.parent_columns})
-        if not columns or not _loses(staged, columns):
+        own = [key for key in keys if key.parent_root == staged.relation.name]
+        if not any(_loses(staged, key) for key in own):
             continue
+        columns = sorted({column for key in own for column in key.parent_columns})
         if staged.key is None:
-            cells = ", ".join(f"m.c{staged.index(c)} as {quote(c)}" for c in columns)
-            rows = f"{staged.merged} m where m.op = '{DELETE}'"
+            cells, rows = names(columns, "t."), _without_key(staged, staged.relation.source, DELETE, columns)
+            number = "t._wye_n"
         else:
-            cells = names(columns, "t.")
+            cells, number = names(columns, "t."), "m.n as _wye_n"
             rows = (
                 f"{staged.relation.source} t join {staged.keys} s on {staged.match_old()}"
                 f" join {staged.merged} m on m.n = s.n where m.op in ('{DELETE}', '{UPDATE}', '{RECREATE}')"
             )
-        connection.execute(
-            f"create temp table {_old(staged)} on commit drop as select m.n as _wye_n, {cells} from {rows}"
-        )
+        connection.execute(f"create temp table {_old(staged)} on commit drop as select {number}, {cells} from {rows}")
     return keys
 
 
@@ -51,11 +50,12 @@ def hold_deferrable(connection: Connection, tables: Sequence[Staged]) -> None:
             connection.execute(f"lock table {staged.relation.source} in share row exclusive mode")
 
 
-def _deferrable(staged: Staged) -> list[Index]:
-    """Unique constraints that the server does not enforce for what is written here."""
+def _deferrable(staged: Staged) -> list[tuple[Relation, Index]]:
+    """Unique constraints that the server does not enforce for what is written here, with the table or the partition
+    that has them."""
     if not staged.count(INSERT, UPDATE, RECREATE):
         return []
-    return [index for index in staged.relation.indexes if index.unique and not index.immediate]
+    return [each for each in staged.relation.constraints() if each[1].unique and not each[1].immediate]
 
 
 def check_references(
@@ -65,10 +65,10 @@ def check_references(
     found: list[Violation] = []
     by_name = {staged.relation.name: staged for staged in tables}
     for key in keys:
-        child, parent = by_name.get(key.child), by_name.get(key.parent)
+        child, parent = by_name.get(key.child_root), by_name.get(key.parent_root)
         if child is not None and child.count(INSERT, UPDATE, RECREATE):
             found += _missing_parents(connection, database, child, key)
-        if parent is not None and _loses(parent, key.parent_columns):
+        if parent is not None and _loses(parent, key):
             found += _left_children(connection, database, parent, key)
     return found
 
@@ -77,11 +77,11 @@ def check_deferred(connection: Connection, database: str, tables: Sequence[Stage
     """What deferrable unique constraints refuse. Which of the rows was first, nobody can say any more."""
     found: list[Violation] = []
     for staged in tables:
-        for index in _deferrable(staged):
+        for relation, index in _deferrable(staged):
             columns = names(index.columns, "t.")
             given = [f"t.{quote(c)} is not null" for c in index.columns]
             whole = "true" if index.nulls_are_equal else " and ".join(given)
-            sql = f"""select {", ".join(f"t.{quote(c)}::text" for c in index.columns)} from {staged.relation.source} t
+            sql = f"""select {", ".join(f"t.{quote(c)}::text" for c in index.columns)} from {relation.source} t
                 where {whole} group by {columns} having count(*) > 1"""
             place = place_of(database, staged.changes.table)
             detail = (
@@ -96,12 +96,10 @@ def check_deferred(connection: Connection, database: str, tables: Sequence[Stage
 
 def _missing_parents(connection: Connection, database: str, child: Staged, key: ForeignKey) -> list[Violation]:
     """Written rows that refer to nothing."""
-    if child.key is None and not set(key.child_columns) <= set(child.changes.columns):
-        return []
     written, number = _written(child, key), "m.n" if child.key else "t._wye_n"
     kept = _written(child, key, anew=True)
     connection.execute(
-        f"select 1 from {key.parent} q where exists (select 1 from {kept} where {key.join('q', 't')})"
+        f"select 1 from {key.parent_rows} q where exists (select 1 from {kept} where {key.join('q', 't')})"
         " for key share of q"
     )
     given = [f"t.{quote(c)} is not null" for c in key.child_columns]
@@ -128,7 +126,7 @@ def _missing_parents(connection: Connection, database: str, child: Staged, key: 
             detail=f"{key.name}: {key.parent} has no such row in the target; ours leaves the fork's"
             f" {'change' if write.before else 'row'} out, a value refers to another; for theirs, put that row there",
         )
-        parent = (place_of(database, key.parent), key.parent_columns, row)
+        parent = (place_of(database, key.parent_root), key.parent_columns, row)
         columns = key.child_columns if known else ()
         found.append(
             Violation(conflict=conflict, staged=child, entry=n, columns=columns, own=(place, own), about=(parent,))
@@ -138,10 +136,11 @@ def _missing_parents(connection: Connection, database: str, child: Staged, key: 
 
 def _left_children(connection: Connection, database: str, parent: Staged, key: ForeignKey) -> list[Violation]:
     """Rows that refer to what the merge removed."""
-    sql = f"""select o._wye_n, count(*), (array_agg(to_jsonb(c)))[:{_SHOWN_CHILDREN}] from {key.child} c
+    sql = f"""select o._wye_n, count(*), (array_agg(to_jsonb(c)))[:{_SHOWN_CHILDREN}] from {key.child_rows} c
         join pg_temp.{_old(parent)} o on {key.join("o", "c")}
         where not {key.holds("c")} group by 1 order by 1"""
     writes = {n: write for n, _, write in parent.writes}
+    known = set(key.parent_columns) <= set(parent.changes.columns)
     found = []
     for n, count, children in fetch(connection, sql):
         write = writes[n]
@@ -162,13 +161,13 @@ def _left_children(connection: Connection, database: str, parent: Staged, key: F
             " refers to it: change or delete that in the target",
         )
         refers = tuple(row.get(column) for column in key.parent_columns)
-        child = (place_of(database, key.child), key.child_columns, refers)
+        child = (place_of(database, key.child_root), key.child_columns, refers)
         found.append(
             Violation(
                 conflict=conflict,
                 staged=parent,
                 entry=n,
-                columns=key.parent_columns,
+                columns=key.parent_columns if known else (),
                 own=(place, own),
                 about=(child,),
             )
@@ -178,23 +177,38 @@ def _left_children(connection: Connection, database: str, parent: Staged, key: F
 
 def _written(staged: Staged, key: ForeignKey, *, anew: bool = False) -> str:
     """For FROM, as t: the rows to which the merge gave a reference that they had not; `anew`: and recreated ones."""
-    columns = enumerate(staged.changes.columns)
+    is_own = key.child != staged.relation.name
     if staged.key is None:
-        cells = ", ".join(f"m.c{i} as {quote(column)}" for i, column in columns)
-        return f"(select m.n as _wye_n, {cells} from {staged.merged} m where m.op = '{INSERT}') t"
-    refers = [str(i) for i, column in columns if column in key.child_columns]
+        return _without_key(staged, key.child_rows, INSERT, key.child_columns, is_own=is_own)
+    refers = [str(i) for i, column in enumerate(staged.changes.columns) if column in key.child_columns]
     new = f"m.op in ('{INSERT}', '{RECREATE}')" if anew else f"m.op = '{INSERT}'"
     given = f"({new} or m.changed && array[{', '.join(refers)}]::int[])"
-    if len(refers) < len(key.child_columns):
+    if is_own or len(refers) < len(key.child_columns):  # a row may have come into the partition as it was
         given = f"m.op <> '{DELETE}'"
-    return f"{staged.relation.source} t join {staged.merged} m on {given} and {staged.match_new()}"
+    return f"{key.child_rows} t join {staged.merged} m on {given} and {staged.match_new()}"
 
 
-def _loses(staged: Staged, columns: Sequence[str]) -> bool:
-    """Whether a row may have lost a value that others refer to."""
+def _without_key(staged: Staged, source: str, operation: str, columns: Sequence[str], *, is_own: bool = False) -> str:
+    """For FROM, as t: these columns of the rows to delete or to insert, and _wye_n. What the server computes, and
+    whether a row is in a partition (`is_own`), is read from the rows of `source` that look like them."""
+    written = f"{staged.merged} m where m.op = '{operation}'"
+    if set(columns) <= set(staged.changes.columns) and not is_own:
+        cells = ", ".join(f"m.c{staged.index(c)} as {quote(c)}" for c in columns)
+        return f"(select m.n as _wye_n, {cells} from {written}) t"
+    known = [column for column in staged.changes.columns if column not in staged.changes.given]
+    theirs = ", ".join(f"m.c{staged.index(column)}" for column in known)
+    return f"""(select w.n as _wye_n, {names(columns, "x.")} from
+        (select distinct row({names(known, "l.")})::text as _wye_row, {names(columns, "l.")} from {source} l) x
+        join (select m.n, row({theirs})::text as cells from {written}) w on w.cells = x._wye_row) t"""
+
+
+def _loses(staged: Staged, key: ForeignKey) -> bool:
+    """Whether a row may have lost a value that others refer to, or gone to where they do not look for it."""
+    columns, relation = set(key.parent_columns), staged.relation
     at = {staged.index(column) for column in columns if column in staged.changes.columns}
+    unseen = key.parent != relation.name or not columns.isdisjoint(relation.generated)
     return any(
-        operation == DELETE or (operation in (UPDATE, RECREATE) and not at.isdisjoint(changed(write)))
+        operation == DELETE or (operation in (UPDATE, RECREATE) and (unseen or not at.isdisjoint(changed(write))))
         for _, operation, write in staged.writes
     )
 

@@ -20,7 +20,7 @@ from wye.kinds.postgres.changes import TableChanges
 from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.rows import Source, copy_rows, count_equal, read_rows
 from wye.kinds.postgres.session import Connection, array, fetch, literal, names, quote
-from wye.kinds.postgres.tables import Index, Relation, read_tables
+from wye.kinds.postgres.tables import Index, Relation, read_parts, read_tables
 from wye.merge.conflict import BOTH, Conflict, Decisions, Side
 from wye.merge.rows import Cell, Grain, Row, Table, Triple, Write, merge_multiset, merge_row
 
@@ -95,6 +95,7 @@ def find_targets(
 ) -> tuple[dict[str, Relation], list[Conflict]]:
     """The target's relations by name, and refusals where one cannot take the changes."""
     relations = {r.name: r for r in read_tables(connection, [t.table for t in tables]).values()}
+    read_parts(connection, relations.values())
     refused = []
     for changes in tables:
         place = f"postgres/{database}/{changes.table}"
@@ -106,7 +107,7 @@ def find_targets(
         refused += [refusal("column-missing", place, f"the target has no column {c}", key=(c,)) for c in missing]
         if changes.key and not missing and relation.key_of(changes.key) is None:
             refused.append(refusal("key-missing", place, f"the target has no unique key ({', '.join(changes.key)})"))
-        if any(not index.immediate and index.excludes for index in relation.indexes):
+        if any(not index.immediate and index.excludes for _, index in relation.constraints()):
             refused.append(refusal("deferrable-exclusion", place, "a deferrable exclusion constraint cannot be proven"))
     return relations, refused + _triggers(connection, database, relations.values())
 
@@ -270,7 +271,7 @@ def _forget_what_goes(staged: Staged, entries: list[tuple[Row | None, Row | None
 def _stage_multiset(connection: Connection, staged: Staged, table: Table, decisions: Decisions) -> None:
     changes = staged.changes
     # Rows are deleted and inserted again. Who refers to one must not wait for it, or he would find it gone.
-    mode = "exclusive" if any(index.unique for index in staged.relation.indexes) else "share row exclusive"
+    mode = "exclusive" if any(index.unique for _, index in staged.relation.constraints()) else "share row exclusive"
     connection.execute(f"lock table {staged.relation.source} in {mode} mode")
     if changes.given:
         _exchange(connection, staged, table, decisions)

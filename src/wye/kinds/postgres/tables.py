@@ -7,7 +7,7 @@ extension has its operators in a schema that an empty search path does not reach
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from wye.kinds.postgres.session import LOG_SCHEMA, Connection, array, fetch, quote
@@ -18,6 +18,11 @@ _NAME = (
     "(select format('%I.%I', ns.nspname, rel.relname) from pg_class rel"
     " join pg_namespace ns on ns.oid = rel.relnamespace where rel.oid = {0})"
 )
+_ROWS = (
+    "(select case rel.relkind when 'p' then '' else 'only ' end || format('%I.%I', ns.nspname, rel.relname)"
+    " from pg_class rel join pg_namespace ns on ns.oid = rel.relnamespace where rel.oid = {0})"
+)
+"""A table for FROM: without the tables that inherit from it, but with the partitions that hold its rows."""
 _OPERATOR = (
     "(select format('operator(%I.%s)', ns.nspname, op.oprname) from pg_operator op"
     " join pg_namespace ns on ns.oid = op.oprnamespace where op.oid = {0})"
@@ -56,7 +61,8 @@ select i.indrelid::int8, i.indisprimary, i.indisunique, i.indimmediate,
         and (a.attnum = any(i.indkey::int2[]) or exists (select 1 from pg_depend d
             where d.classid = 'pg_class'::regclass and d.objid = i.indexrelid
             and d.refobjid = i.indrelid and d.refobjsubid = a.attnum))),
-    format('%I', c.relname), i.indisexclusion, coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::bool, false)
+    format('%I', c.relname), i.indisexclusion, coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::bool, false),
+    exists (select 1 from pg_inherits h where h.inhrelid = i.indexrelid)
 from pg_index i join pg_class c on c.oid = i.indexrelid
 where (i.indisunique or i.indisexclusion) and i.indrelid = any({{oids}})
 order by i.indisprimary desc, i.indnkeyatts, c.relname"""
@@ -68,7 +74,10 @@ select k.conname, {_NAME.format("k.conrelid")}, {_NAME.format("k.confrelid")},
     array(select attname::text from unnest(k.confkey) with ordinality u(n, o)
         join pg_attribute on attrelid = k.confrelid and attnum = n order by o),
     array(select {_OPERATOR.format("u.eq")} from unnest(k.conpfeqop) with ordinality u(eq, o) order by o),
-    k.confmatchtype = 'f', coalesce((to_jsonb(k) ->> 'conperiod')::bool, false)
+    k.confmatchtype = 'f', coalesce((to_jsonb(k) ->> 'conperiod')::bool, false),
+    {_NAME.format("coalesce(pg_partition_root(k.conrelid), k.conrelid)")},
+    {_NAME.format("coalesce(pg_partition_root(k.confrelid), k.confrelid)")},
+    {_ROWS.format("k.conrelid")}, {_ROWS.format("k.confrelid")}
 from pg_constraint k where k.contype = 'f' and k.conparentid = 0 {{chosen}}
     and coalesce((to_jsonb(k) ->> 'conenforced')::bool, true) order by 2, 1"""
 """PostgreSQL 18 brought references to periods, and such that are not enforced."""
@@ -88,6 +97,8 @@ class Index:
     excludes: bool = False
     """By other operators than equality; a key of periods too, which is also unique."""
     nulls_are_equal: bool = False
+    is_part: bool = False
+    """A partition's share of an index that all of the table has."""
 
 
 @dataclass(slots=True)
@@ -110,6 +121,13 @@ class Relation:
     indexes: list[Index] = field(default_factory=list)
     bound: set[str] = field(default_factory=set)
     """Columns that a unique or exclusion index depends on in any way."""
+    parts: list[Relation] = field(default_factory=list)
+    """Its partitions at any depth, once `read_parts` has read them."""
+
+    def constraints(self) -> Iterator[tuple[Relation, Index]]:
+        """Its indexes, and those that only one of its partitions has."""
+        yield from ((self, index) for index in self.indexes)
+        yield from ((part, index) for part in self.parts for index in part.indexes if not index.is_part)
 
     @property
     def is_partitioned(self) -> bool:
@@ -135,7 +153,8 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """`operators`: parent's column = child's column, one per column; for periods, that they overlap."""
+    """`operators`: parent's column = child's column, one per column; for periods, that they overlap. A partition may
+    have its own, or be what others refer to: `child_root` and `parent_root` are what it is a partition of."""
 
     name: str
     child: str
@@ -144,8 +163,13 @@ class ForeignKey:
     parent_columns: tuple[str, ...]
     operators: tuple[str, ...]
     match_full: bool
-    has_period: bool = False
+    has_period: bool
     """The last columns are periods: the parents' together must cover the child's."""
+    child_root: str
+    parent_root: str
+    child_rows: str
+    parent_rows: str
+    """For FROM: a table that inherits from one has other rows, to which nobody refers and which refer to nothing."""
 
     def join(self, parent: str, child: str) -> str:
         """The condition that the child's row (alias `child`) refers to the parent's (alias `parent`)."""
@@ -157,8 +181,8 @@ class ForeignKey:
     def holds(self, child: str) -> str:
         """The condition that the child's row (alias `child`) refers to something."""
         if not self.has_period:
-            return f"exists (select 1 from {self.parent} q where {self.join('q', child)})"
-        covered = f"select pg_catalog.range_agg(q.{quote(self.parent_columns[-1])}) from {self.parent} q"
+            return f"exists (select 1 from {self.parent_rows} q where {self.join('q', child)})"
+        covered = f"select pg_catalog.range_agg(q.{quote(self.parent_columns[-1])}) from {self.parent_rows} q"
         period = f"{child}.{quote(self.child_columns[-1])}"
         return f"coalesce({period} operator(pg_catalog.<@) ({covered} where {self.join('q', child)}), false)"
 
@@ -200,10 +224,26 @@ def read_tables(connection: Connection, only: Collection[str] | None = None) -> 
     return tables
 
 
+def read_parts(connection: Connection, tables: Collection[Relation]) -> None:
+    """Reads the partitions of those that have any. What binds a partition's columns binds the table's."""
+    whole = {table.name: table for table in tables if table.is_partitioned}
+    if not whole:
+        return
+    sql = f"""select format('%I.%I', n.nspname, c.relname) from unnest({array(whole)}) o
+        join pg_partition_tree(o::regclass) p on p.level > 0
+        join pg_class c on c.oid = p.relid join pg_namespace n on n.oid = c.relnamespace"""
+    parts = [name for (name,) in fetch(connection, sql)]
+    for part in read_tables(connection, parts).values():
+        whole[part.root].parts.append(part)
+        whole[part.root].bound.update(part.bound)
+
+
 def read_foreign_keys(connection: Connection, around: Collection[int]) -> list[ForeignKey]:
-    """The foreign keys from or to the tables with these oids; one of a partitioned table once, at its root."""
+    """The foreign keys from or to the tables with these oids, or a partition of theirs; one of a partitioned table
+    once, at its root."""
     oids = "array[" + ",".join(map(str, around)) + "]::oid[]"
-    chosen = f"and (k.conrelid = any({oids}) or k.confrelid = any({oids}))"
+    whole = f"(select unnest({oids}) union select p.relid from unnest({oids}) o, pg_partition_tree(o) p)"
+    chosen = f"and (k.conrelid in {whole} or k.confrelid in {whole})"
     return [
         ForeignKey(name, child, parent, tuple(child_columns), tuple(parent_columns), tuple(operators), *rest)
         for name, child, parent, child_columns, parent_columns, operators, *rest in fetch(
