@@ -63,6 +63,8 @@ TAKEN = {
                             "update price set amount = 7.5 where id = 7", "type-vs-change", ("sum",), "select sum from t.cost where id = 7", 8),
     "made by an expression": (["alter table price alter amount type int using amount * 100"], "update price set amount = 7.5 where id = 7",
                               "type-vs-change", ("amount",), "select amount from t.price where id = 7", 750),
+    "made of each other": (["alter table price alter amount type int using length(code), alter code type text using amount::text"],
+                           "update price set amount = 7.5 where id = 7", "type-vs-change", ("amount",), "select code from t.price where id = 7", "7.50"),
     "a column dropped": (["alter table price drop column code"], "update price set code = 'new' where id = 7",
                          "drop-vs-change", ("code",), "select count(*) from t.price", 20),
     "a table dropped": (["drop table old"], "insert into old values (2, 'b')",
