@@ -394,3 +394,34 @@ def test_rounds_against_sqlite_itself(three: Three) -> None:
             assert not untouched or after.get(key) == ours.get(key), (seed, key)
         assert again.query("ours", "PRAGMA integrity_check") == [("ok",)]
     assert all(seen[kind] for kind in ("clean", "unique", "check", "fk-parent-missing", "fk-child-exists")), seen
+
+
+@pytest.mark.parametrize("kept", ["STORED", "VIRTUAL"])
+def test_a_computed_value_that_others_refer_to(three: Three, kept: str) -> None:
+    three.run("base", f"CREATE TABLE p (id INTEGER PRIMARY KEY, a INT, g INT AS (a * 2) {kept})")
+    three.run(
+        "base", "CREATE UNIQUE INDEX by_g ON p (g)", "CREATE TABLE c (id INTEGER PRIMARY KEY, g REFERENCES p (g))"
+    )
+    three.run("base", "INSERT INTO p (id, a) VALUES (1, 1), (2, 2), (3, 3)")
+    three.copy()
+    three.run("ours", "INSERT INTO c VALUES (1, 2)")
+    three.run("theirs", "UPDATE p SET a = 50 WHERE id = 1")
+    (left,) = three.conflicts()
+    assert left.kind == "foreign-key"
+    three.run("theirs", "UPDATE p SET a = 1 WHERE id = 1", "UPDATE p SET a = 50 WHERE id = 2")
+    assert three.merge() == []
+    assert three.query("ours", "SELECT g FROM p ORDER BY id") == [(2,), (100,), (6,)]
+
+
+def test_a_reference_to_a_computed_value_that_went(three: Three) -> None:
+    three.run("base", "CREATE TABLE p (id INTEGER PRIMARY KEY, a INT, g INT AS (a * 2) STORED UNIQUE)")
+    three.run(
+        "base", "CREATE TABLE c (id INTEGER PRIMARY KEY, g REFERENCES p (g))", "INSERT INTO p (a) VALUES (1), (2)"
+    )
+    three.copy()
+    three.run("ours", "DELETE FROM p WHERE a = 2")
+    three.run("theirs", "INSERT INTO c VALUES (1, 2), (2, 4)")
+    (missing,) = three.conflicts()
+    assert (missing.kind, missing.key) == ("fk-parent-missing", ("2",))
+    assert three.merge(Decisions({missing.id: OURS})) == []
+    assert three.query("ours", "SELECT id FROM c") == [(1,)]

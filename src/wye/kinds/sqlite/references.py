@@ -69,15 +69,17 @@ def read_foreign_keys(connection: apsw.Connection, tables: Collection[str]) -> l
 
 def _parent_columns(connection: apsw.Connection, parent: str, given: Sequence[str | None]) -> tuple[str, ...]:
     """As the table itself spells them, and those alone that it has; none given stands for its key."""
-    shape = read_shape(connection, "main", parent)
-    spelt = {column.lower(): column for column in shape.columns}
+    columns = connection.execute(f"PRAGMA main.table_xinfo({quoted(parent)})").fetchall()  # with those it computes
+    spelt = {str(column[1]).lower(): str(column[1]) for column in columns}
     names = [name.lower() for name in given if name is not None]
-    return tuple(spelt[name] for name in names if name in spelt) if names else shape.key
+    if not names:
+        return read_shape(connection, "main", parent).key
+    return tuple(spelt[name] for name in names if name in spelt)
 
 
 def unproven_children(connection: apsw.Connection, found: SqliteChanges) -> list[str]:
     """Tables whose references may be lost in ways that `References` does not see, to be counted as a whole: by a table
-    that goes for another of its name, or by columns that the fork does not know."""
+    that goes for another of its name, or by columns that the fork does not know or that SQLite computes."""
     columns = {table.table: set(table.columns) for table in found.tables}
     made = {change.name.lower() for change in found.objects if change.type == "table" and change.before is None}
     gone = {change.name for change in found.objects if change.type == "table" and change.after is None}
