@@ -905,6 +905,16 @@ REFERENCES = [
     ok("a generated reference of a row without a key, to one that stays", GENERATED_KEYLESS, "insert into kid values (1), (1)", "delete from par where id = 4", ("select g from t.kid", [(2,), (2,)])),
 ]  # fmt: skip
 
+GAVE = "alter table k add w text default 'x'; alter table k alter w drop default"
+AGAIN = [
+    no("under another key, what the target gave it is lost", KEPT, "update k set id = 1001 where id = 1", GAVE, "delete/update"),
+    no("changed without a key, what the target gave it is lost", "create table k (v text); insert into k values ('a'), ('b');", "update k set v = 'A' where v = 'a'", GAVE, "delete/update"),
+    ok("under another key, a new row gets the same", KEPT, "update k set id = 1001 where id = 1", "alter table k add w text default 'x', add n int not null default 7", ("select w, n from t.k where id = 1001", [("x", 7)])),
+    ok("changed without a key, a new row gets the same", "create table k (v text); insert into k values ('a'), ('b');", "update k set v = 'A' where v = 'a'", "alter table k add w text default 'x', add n int",
+       ("select w, n from t.k where v = 'A'", [("x", None)])),
+    ok("deleted, and another row comes", KEPT, "delete from k where id = 1; insert into k values (1001, 'other')", GAVE, ("select count(*), count(w) from t.k", [(9, 8)])),
+]  # fmt: skip
+
 CASES = [
     *(
         *ROWS,
@@ -919,6 +929,7 @@ CASES = [
         *NAMES,
         *FILLED,
         *REFERENCES,
+        *AGAIN,
     ),
     *(replace(case, since=version) for version, cases in SINCE.items() for case in cases),
 ]

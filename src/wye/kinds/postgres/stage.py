@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 import psycopg
 
 from wye.kinds.postgres.changes import TableChanges
+from wye.kinds.postgres.coming_again import coming_again, other_than_new
 from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.rows import Source, copy_rows, count_equal, read_rows
 from wye.kinds.postgres.session import Connection, array, fetch, literal, names, quote
@@ -227,8 +228,16 @@ def _changed_unseen(connection: Connection, staged: Staged, grain: Grain) -> set
     strange = _strange(staged)
     if not strange or not (staged.changes.deletes or (staged.changes.updates and grain is not Grain.CELL)):
         return set()
+    again = coming_again(staged.changes)
+    if again:
+        numbers = ", ".join(map(str, again))
+        strange = f"{strange} or (s.n in ({numbers}) and ({_lost_on_the_way(connection, staged)}))"
     sql = f"""select s.n from {staged.relation.source} t join {staged.keys} s on {staged.match_old()} where {strange}"""
     return {n for (n,) in fetch(connection, sql)}
+
+
+def _lost_on_the_way(connection: Connection, staged: Staged) -> str:
+    return other_than_new(connection, staged.relation, set(staged.relation.stored) - set(staged.changes.columns))
 
 
 def _strange(staged: Staged) -> str:
@@ -281,6 +290,8 @@ def _stage_multiset(connection: Connection, staged: Staged, table: Table, decisi
     target = Source(connection, staged.relation.source, changes.columns)
     ours = count_equal(target, changes.deletes)
     strange = _strange(staged)
+    if strange and coming_again(changes):
+        strange = f"{strange} or {_lost_on_the_way(connection, staged)}"
     unseen = count_equal(target, changes.deletes, strange) if strange else Counter[Row]()
     merged = merge_multiset(table, base, ours, theirs, decisions)
     for n, write in enumerate(merged.writes):
