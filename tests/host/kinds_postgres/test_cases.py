@@ -783,8 +783,10 @@ NAMES = [
     ok("tables exchanged", TWINS, TWINS_EXCHANGED, "", (BLUE, [(10,)]), (GREEN, [(1,), (2,)])),
     ok("tables exchanged, and written", TWINS, TWINS_EXCHANGED + "; insert into blue values (11)", "", (BLUE, [(10,), (11,)]), (GREEN, [(1,), (2,)])),
     no("tables exchanged, written live", TWINS, TWINS_EXCHANGED, "update blue set v = 7", "keyless-row-count"),
+    # Since PostgreSQL 18 the names of NOT NULL show it: then the tables are exchanged, and the new row with them.
     ok("tables with keys exchanged, written live", KEYED_TWINS, KEYED_TWINS_EXCHANGED, "insert into blue values (9, 'L')",
-       ("select id, v from t.blue order by 1", [(1, "g"), (9, "L")]), ("select id, v from t.green order by 1", [(1, "b"), (2, "b")])),
+       ("select id, v from t.blue where id < 9", [(1, "g")]), ("select id, v from t.green where id < 9 order by 1", [(1, "b"), (2, "b")]),
+       ("select v from t.blue where id = 9 union all select v from t.green where id = 9", [("L",)])),
     ok("a table filled anew in the place of the old one", REBUILT, "insert into k_new select v * 10 from k; alter table k rename to k_old; alter table k_new rename to k; alter table k_old rename to k_new", "",
        ("select v from t.k order by 1", [(10,), (20,)]), ("select v from t.k_new order by 1", [(1,), (2,)])),
     ok("schemas exchanged", STAGES, STAGES_EXCHANGED, "", ("select v from live.a order by 1", [("next",)]), ("select v from next.a order by id", [("live",), ("x",)])),
