@@ -37,7 +37,7 @@ DATA = "volumes/db/data"
 OWN, *OTHERS = versions()
 FOR_ALL = (
     "test_alone", "test_cases", "test_oracle", "test_prepare", "test_returning", "test_shown", "test_skipping",
-    "test_setting_back", "test_undo", "test_mixed",
+    "test_setting_back", "test_undo", "test_mixed", "test_waiting",
 )  # fmt: skip
 FOR_NEWEST = (
     "test_cases", "test_oracle", "test_postgis", "test_prepare", "test_returning", "test_setting_back", "test_shown",
