@@ -162,3 +162,19 @@ def test_a_sequence_made_again_goes_on_where_it_was(rig: Any, production: Any) -
     assert (conflict.kind, conflict.ours, conflict.theirs) == ("sequence-set-back", 20, 0)
     rig.apply(production, changes, None, {conflict.id: Resolution(side=Side.OURS)})
     assert production.query(APP, "select nextval('t.price_id_seq')") == [(21,)]
+
+
+def test_a_sequence_that_recovery_moved_on_was_not_set_back(rig: Any, production: Any) -> None:
+    """A fork that is merged again is compared with its own bytes, of a moment when it was running."""
+    fork = rig.fork(production)
+    fork.run(APP, "insert into price (code) values ('one')")
+    fork.base = rig.snapshot(fork)
+    fork.run(APP, "insert into price (code) values ('two')")
+    (changes,) = rig.diff(fork)
+    assert stat(changes)["sequences_set_back"] == {}
+    rig.apply(production, changes)
+    fork.run(APP, "select setval('price_id_seq', 5)")
+    (changes,) = rig.diff(fork)
+    fork.discard()
+    assert stat(changes)["sequences"] == {"t.price_id_seq": 5}
+    assert conflict_of(rig, production, changes).kind == "sequence-set-back"

@@ -21,12 +21,26 @@ _AHEAD = f"""select case when seqcycle then 0 else least({STRIDE},
     (case when seqincrement > 0 then seqmax else seqmin end::numeric - {{at}}) / seqincrement / 10)::bigint end
     from pg_sequence where seqrelid = {{name}}::regclass"""
 """Steps that a target's sequence moves beyond a fork's; less where it has not that much left."""
+_LOGGED_AHEAD = 32
+"""Numbers that a server logs in advance: SEQ_LOG_VALS in PostgreSQL's commands/sequence.c."""
 _SEQUENCES = f"""
-select c.oid::int8, format('%I.%I', n.nspname, c.relname), s.seqincrement, pg_relation_filepath(c.oid)
+select c.oid::int8, format('%I.%I', n.nspname, c.relname), s.seqincrement, pg_relation_filepath(c.oid),
+    ({_LOGGED_AHEAD} + s.seqcache) * abs(s.seqincrement)
 from pg_sequence s join pg_class c on c.oid = s.seqrelid join pg_namespace n on n.oid = c.relnamespace
 where c.relpersistence <> 't' and n.nspname <> '{LOG_SCHEMA}' order by 2"""
 _CALLED = """select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where c.relkind = 'S' and c.oid = {oid}"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sequence:
+    """`ahead`: so much further than it was a sequence may be after recovery, for the server logs numbers in advance."""
+
+    oid: int
+    name: str
+    increment: int
+    file: str
+    ahead: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +53,9 @@ class Known:
 
     @classmethod
     def read(cls, connection: Connection) -> Known:
-        found = fetch(connection, _SEQUENCES)
-        at = _positions(connection, {name: increment for _, name, increment, _ in found})
-        return cls({oid: at[name][0] for oid, name, *_ in found}, {name: at[name][0] for _, name, *_ in found})
+        found = _read(connection)
+        at = _positions(connection, {each.name: each.increment for each in found})
+        return cls({each.oid: at[each.name][0] for each in found}, {name: number for name, (number, _) in at.items()})
 
     def position(self, oid: int, name: str) -> int | None:
         return self.by_oid.get(oid, self.by_name.get(name))
@@ -50,25 +64,33 @@ class Known:
 def moved_sequences(side: Side, known: Known | None) -> list[SequenceChange]:
     """Sequences that are elsewhere in the fork than in the base, or came with the fork. `known`: None if there was no
     DDL. A new one counts from where the fork's rows end."""
-    base, fork = side.both(lambda connection: fetch(connection, _SEQUENCES))
-    there = {name: (oid, increment, file) for oid, name, increment, file in base}
-    touched = {
-        name: increment
-        for _, name, increment, file in fork
-        if name not in there
-        or there[name][2] != file
-        or side.blocks.touched(file)
-        or (known is not None and there[name][0] not in known.by_oid)
-    }
-    before = _positions(side.base, {name: there[name][1] for name in touched if name in there})
+    base, fork = side.both(_read)
+    there = {each.name: each for each in base}
+    touched = {each.name: each for each in fork if _may_have_moved(side, there.get(each.name), each, known)}
+    before = _positions(side.base, {name: there[name].increment for name in touched if name in there})
+    after = _positions(side.fork, {name: each.increment for name, each in touched.items()})
     found = []
-    for name, (at, asked) in _positions(side.fork, touched).items():
-        oid = there[name][0] if name in there else 0
+    for name, (at, asked) in after.items():
+        own, old = touched[name], there.get(name)
         was = before[name][0] if name in before else None
-        start = was if known is None else known.position(oid, name)
-        if start != at if start is not None else (was != at or asked):
-            found.append(SequenceChange(name=name, value=at, increment=touched[name], base=start, oid=oid))
+        start = was if known is None else known.position(old.oid if old else 0, name)
+        change = SequenceChange(name=name, value=at, increment=own.increment, base=start, oid=old.oid if old else 0)
+        # In the base's files it may be where it never came to. Who sets it back so little cannot be told from that.
+        is_still = (
+            change.is_set_back and old is not None and old.file == own.file and abs(at - (start or 0)) <= own.ahead
+        )
+        if not is_still and (start != at if start is not None else (was != at or asked)):
+            found.append(change)
     return found
+
+
+def _may_have_moved(side: Side, old: _Sequence | None, new: _Sequence, known: Known | None) -> bool:
+    is_made_again = old is not None and known is not None and old.oid not in known.by_oid
+    return old is None or old.file != new.file or side.blocks.touched(new.file) or is_made_again
+
+
+def _read(connection: Connection) -> list[_Sequence]:
+    return [_Sequence(*row) for row in fetch(connection, _SEQUENCES)]
 
 
 def _positions(connection: Connection, increments: Mapping[str, int]) -> dict[str, tuple[int, bool]]:
