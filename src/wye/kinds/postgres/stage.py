@@ -244,10 +244,16 @@ def _strange(staged: Staged) -> str:
     """The condition that a row `t` has a value in a column that the fork does not have; one that every row got when the
     column came is none. Empty if there are no such columns."""
     return " or ".join(
-        f"array[t.{quote(c)}]::text is distinct from {literal(staged.relation.missing.get(c, '{NULL}'))}"
+        _is_given(f"t.{quote(c)}", literal(staged.relation.missing.get(c, "{NULL}")))
         for c in staged.relation.stored
         if c not in staged.changes.columns
     )
+
+
+def _is_given(cell: str, missing: str) -> str:
+    """`missing`: an array of the one value. That of an array has no such array around it: it is compared as text."""
+    text = f"case when {cell} is distinct from null then format('%s', {cell}) end"
+    return f"(array[{cell}]::text is distinct from {missing} and {text} is distinct from ({missing}::text[])[1])"
 
 
 def _may_go(table: Table, write: Write, decisions: Decisions) -> bool:
