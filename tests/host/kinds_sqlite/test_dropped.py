@@ -152,6 +152,29 @@ def test_what_the_target_changed_can_be_kept(three: Three) -> None:
     assert three.dump("ours") == before
 
 
+def test_a_table_that_the_target_renamed(three: Three) -> None:
+    three.run("base", "CREATE TABLE t (id INTEGER PRIMARY KEY, a)", "CREATE TABLE alike (id INTEGER PRIMARY KEY, a)")
+    three.run("base", "INSERT INTO t VALUES (1, 1)")
+    three.copy()
+    three.run("ours", "ALTER TABLE t RENAME TO u")
+    three.run("theirs", "DROP TABLE t")
+    (conflict,) = three.conflicts()
+    assert (conflict.kind, conflict.key, conflict.choices) == ("drop-vs-change", ("t",), {Choice.OURS})
+    with three.merged(Decisions({conflict.id: OURS})) as application:
+        assert application.conflicts == []
+        application.commit()
+    assert three.query("ours", "SELECT * FROM u") == [(1, 1)]
+
+
+def test_a_table_that_both_dropped(three: Three) -> None:
+    three.run("base", "CREATE TABLE t (id INTEGER PRIMARY KEY, a)", "CREATE TABLE alike (id INTEGER PRIMARY KEY, a)")
+    three.run("base", "INSERT INTO t VALUES (1, 1)", "INSERT INTO alike VALUES (1, 2)")
+    three.copy()
+    three.run("ours", "DROP TABLE t")
+    three.run("theirs", "DROP TABLE t")
+    assert three.conflicts() == []
+
+
 def test_rounds(three: Three) -> None:
     """After any drop, and whatever is decided, nothing refers to nothing that did not before."""
     seen: Counter[str] = Counter()

@@ -54,6 +54,7 @@ class Definitions:
         ours = read_objects(self._connection, "main")
         staying = set(kept)
         if not is_back:
+            self._find_renamed(found, ours, decisions)
             known = {(each.type, each.name) for each in found.objects if each.after is None}
             staying |= {each.name for each in found.objects if self._keeps(each, ours, found, known, decisions)}
         beside = {item for table in staying for item in self._beside(table)}
@@ -62,6 +63,27 @@ class Definitions:
             goes_along = change.after is None and (change.type, change.name) in beside
             if not stays and not goes_along and self._is_wanted(change, ours):
                 self.wanted.append(change)
+
+    def _find_renamed(self, found: SqliteChanges, ours: dict[Name, str], decisions: Decisions) -> None:
+        """A table that the fork dropped, and the target has under another name: nothing would be dropped. It has the
+        same rows and the same definition, in which SQLite changes only the name."""
+        made = {each.name for each in found.objects if each.before is None}
+        for change in found.objects:
+            was, body = found.dropped.get(change.name, ""), (change.before or "").partition("(")[2]
+            if change.type != "table" or change.after is not None or ("table", change.name) in ours:
+                continue
+            alike = (name for (kind, name), sql in ours.items() if kind == "table" and sql.partition("(")[2] == body)
+            others = (name for name in sorted(alike) if name not in made and content(self._connection, name) == was)
+            name = next(others, None) if was.partition(":")[0] not in ("", "0") else None
+            if name is None:
+                continue
+            conflict = Conflict(
+                kind="drop-vs-change", place=self._place, key=(change.name,), base=change.before,
+                ours=ours["table", name], choices=STAYS,
+                detail=f"the fork dropped the table, the target renamed it to {name}; ours keeps that: to have it"
+                " dropped, drop it there",
+            )  # fmt: skip
+            decisions.of(conflict)
 
     def _is_wanted(self, change: ObjectChange, ours: dict[Name, str]) -> bool:
         """Whether the target is still to be changed so; a conflict if it has gone a way of its own."""
