@@ -233,7 +233,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="module")
 def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
-    with new_rig(3 << 30, request.param) as made:
+    with new_rig(4 << 30, request.param) as made:
         yield made
 
 
