@@ -218,7 +218,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A case of what a version brought is no test on those before it. Versions that are not the host's own try every
-    second case, the others on another day."""
+    third case, the others on another day."""
     turn = int(os.environ.get("WYE_TEST_TURN", "0"))
     for item in list(items):
         cases = getattr(getattr(item, "module", None), "CASES", ())
@@ -227,7 +227,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             continue
         if chosen["rig"] < cases[chosen["number"]].since:
             items.remove(item)
-        elif chosen["rig"] != OWN and (chosen["number"] + turn) % 2:
+        elif chosen["rig"] != OWN and (chosen["number"] + turn) % 3:
             item.add_marker(pytest.mark.slow)
 
 
