@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.host.kinds_postgres.test_losses import changes_of
 
 from wye.interfaces import Terms
 from wye.kinds.postgres.apply import Options
@@ -36,15 +37,6 @@ def production(rig: Any) -> Iterator[Any]:
     yield site
     site.discard()
     rig.sweep()
-
-
-def changes_of(rig: Any, production: Any, statements: list[str], since: list[str]) -> Any:
-    fork = rig.fork(production)
-    fork.run(APP, statements)
-    (changes,) = rig.diff(fork)
-    fork.discard()
-    production.run(APP, since)
-    return changes
 
 
 def refused(rig: Any, production: Any, changes: Any, options: Options, resolutions: Any = None) -> Any:

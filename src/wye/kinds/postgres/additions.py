@@ -16,7 +16,7 @@ from wye.kinds.postgres.parsing import Unparsable, parse
 from wye.kinds.postgres.replay import fingerprint
 from wye.kinds.postgres.rows import copy_rows
 from wye.kinds.postgres.session import Connection, array, fetch, literal, names, value
-from wye.kinds.postgres.tables import Relation, read_tables
+from wye.kinds.postgres.tables import Relation, read_table
 from wye.merge.conflict import BOTH, Conflict, Decisions, Side
 from wye.merge.rows import Row
 
@@ -65,7 +65,7 @@ def changed_since(connection: Connection, undo: DatabaseChanges, place: str, dec
     To take "theirs" is to drop them all the same; for "ours" the answer is True: the merge's DDL has to stay."""
     stays = False
     for number, addition in enumerate(undo.additions):
-        relation = next(iter(read_tables(connection, [addition.table]).values()), None)
+        relation = read_table(connection, addition.table)
         if relation is None or not set(addition.columns) <= set(relation.columns):
             continue
         connection.execute(f"lock table {relation.source} in access exclusive mode")

@@ -190,7 +190,7 @@ class _Merge:
         filled_otherwise(self.connection, self.changes.fills, self.place, self.decisions)
         whole = watch(self.connection, self.place, self.changes, self.options.grain, self.decisions)
         before, after = split(ddl, ddl_first=self.changes.ddl_first)
-        numbers = positions(self.connection, self.changes.sequences)
+        numbers = positions(self.connection, self.changes.sequences) if before else {}
         self._replay(before)
         keep_positions(self.connection, self.changes.sequences, numbers, self.place, self.decisions)
         back = self._begin_return() if expected is not None and self.changes.back != Return() else None

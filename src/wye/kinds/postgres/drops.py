@@ -9,7 +9,7 @@ from __future__ import annotations
 from wye.kinds.postgres.changes import Content, DatabaseChanges
 from wye.kinds.postgres.replay import fingerprint
 from wye.kinds.postgres.session import Connection
-from wye.kinds.postgres.tables import read_tables
+from wye.kinds.postgres.tables import read_table
 from wye.merge.conflict import THEIRS_ONLY, Conflict, Decisions
 
 
@@ -18,7 +18,7 @@ def changed_drops(connection: Connection, changes: DatabaseChanges, place: str, 
     is given up although it was."""
     given_up = []
     for content in changes.contents:
-        relation = next(iter(read_tables(connection, [content.table]).values()), None) if content.is_drop else None
+        relation = read_table(connection, content.table) if content.is_drop else None
         columns = tuple(column for column in content.columns if relation and column in relation.columns)
         if relation is None or not columns:
             continue
@@ -43,7 +43,7 @@ def changed_drops(connection: Connection, changes: DatabaseChanges, place: str, 
 
 def missing(connection: Connection, given_up: Content) -> str | None:
     """Says what is not, in these bytes, what was given up; None if it is."""
-    relation = next(iter(read_tables(connection, [given_up.table]).values()), None)
+    relation = read_table(connection, given_up.table)
     if relation is not None and {*given_up.by, *given_up.columns} <= set(relation.columns):
         found = fingerprint(connection, relation.source, [*given_up.by, *given_up.columns])
         if found == (given_up.rows, given_up.digest):

@@ -14,7 +14,7 @@ from wye.kinds.postgres.refuse import refusal
 from wye.kinds.postgres.replay import fingerprint
 from wye.kinds.postgres.session import Connection, fetch
 from wye.kinds.postgres.side import Side
-from wye.kinds.postgres.tables import Relation, read_tables
+from wye.kinds.postgres.tables import Relation, read_table
 from wye.merge.conflict import Conflict
 
 _ATTRIBUTES = """
@@ -66,7 +66,7 @@ def written_since(connection: Connection, exchanged: Collection[Exchanged], plac
     writers of their tables out."""
     found = []
     for each in exchanged:
-        relation = next(iter(read_tables(connection, [each.table]).values()), None)
+        relation = read_table(connection, each.table)
         if relation is None or not {*each.by, *each.columns} <= set(relation.columns):
             continue  # which is told of the rows
         connection.execute(f"lock table {relation.source} in share row exclusive mode")

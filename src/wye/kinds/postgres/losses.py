@@ -25,7 +25,7 @@ from wye.kinds.postgres.dialect import Dialect, speaking
 from wye.kinds.postgres.parsing import Unparsable, enum_name, parse
 from wye.kinds.postgres.replay import fingerprint, run_as, step_back
 from wye.kinds.postgres.session import Connection, fetch, literal, quote, value
-from wye.kinds.postgres.tables import Relation, read_tables
+from wye.kinds.postgres.tables import Relation, read_table, read_tables
 from wye.merge.conflict import NONE, THEIRS_ONLY, Conflict, Decisions
 
 _NUMERIC = "N"
@@ -188,9 +188,7 @@ def _read_loss(
     connection: Connection, table: str, column: str, now: str, by: Sequence[str] | None, *, is_whole: bool
 ) -> Loss | None:
     """Locks the table. `by`: None for the columns of its key. None: there is no such column, or it is computed."""
-    if value(connection, f"select to_regclass({literal(table)}) is null"):
-        return None
-    relation = next(iter(read_tables(connection, [table]).values()), None)
+    relation = read_table(connection, table)
     if relation is None or column not in relation.stored:
         return None
     connection.execute(f"lock table {relation.name} in access exclusive mode")

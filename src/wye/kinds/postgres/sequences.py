@@ -106,9 +106,9 @@ def positions(connection: Connection, sequences: Iterable[SequenceChange]) -> di
     """Where those are in the target that it has, by the names of the changes."""
     found = {}
     for sequence in sequences:
-        name = _name(connection, sequence)
-        if name is not None:
-            found[sequence.name] = _positions(connection, {name: sequence.increment})[name][0]
+        here = _in_target(connection, sequence)
+        if here is not None:
+            found[sequence.name] = here[1]
     return found
 
 
@@ -122,10 +122,10 @@ def keep_positions(
     """After DDL: no sequence is further back than it was `before`. Leaves a conflict with `decisions` for each that the
     fork set back, to before where the target's is."""
     for sequence in sequences:
-        name = _name(connection, sequence)
-        if name is None:
+        here = _in_target(connection, sequence)
+        if here is None:
             continue
-        now = _positions(connection, {name: sequence.increment})[name][0]
+        name, now = here
         ahead = max if sequence.increment > 0 else min
         at = ahead(now, before.get(sequence.name, now))
         if sequence.is_set_back and sequence.is_behind(at):
@@ -145,10 +145,10 @@ def move_ahead(connection: Connection, sequences: Iterable[SequenceChange]) -> i
     transactional and holds nextval() off until commit. Returns how many moved."""
     moved = 0
     for sequence in sequences:
-        name = _name(connection, sequence)
-        if name is None:
+        here = _in_target(connection, sequence)
+        if here is None:
             continue
-        at = _positions(connection, {name: sequence.increment})[name][0]
+        name, at = here
         if at != sequence.value and not sequence.is_behind(at):
             ahead = value(connection, _AHEAD.format(name=literal(name), at=sequence.value))
             target = sequence.value + (1 + int(ahead)) * sequence.increment
@@ -157,9 +157,12 @@ def move_ahead(connection: Connection, sequences: Iterable[SequenceChange]) -> i
     return moved
 
 
-def _name(connection: Connection, sequence: SequenceChange) -> str | None:
-    """In the target, which may have renamed it; None if it has none such."""
-    if exists(connection, sequence.name):
-        return sequence.name
-    found = fetch(connection, _CALLED.format(oid=int(sequence.oid))) if sequence.base is not None else []
-    return str(found[0][0]) if found else None
+def _in_target(connection: Connection, sequence: SequenceChange) -> tuple[str, int] | None:
+    """What it is called in the target, which may have renamed it, and its position there; None if there is none."""
+    name = sequence.name
+    if not exists(connection, name):
+        found = fetch(connection, _CALLED.format(oid=int(sequence.oid))) if sequence.base is not None else []
+        if not found:
+            return None
+        name = str(found[0][0])
+    return name, _positions(connection, {name: sequence.increment})[name][0]

@@ -238,6 +238,11 @@ def read_parts(connection: Connection, tables: Collection[Relation]) -> None:
         whole[part.root].bound.update(part.bound)
 
 
+def read_table(connection: Connection, name: str) -> Relation | None:
+    """The table or partition of that name; None if there is none."""
+    return next(iter(read_tables(connection, [name]).values()), None)
+
+
 def read_foreign_keys(connection: Connection, around: Collection[int]) -> list[ForeignKey]:
     """The foreign keys from or to the tables with these oids, or a partition of theirs; one of a partitioned table
     once, at its root."""

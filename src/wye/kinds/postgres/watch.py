@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from wye.kinds.postgres.changes import DatabaseChanges, TableChanges
 from wye.kinds.postgres.replay import fingerprint
 from wye.kinds.postgres.session import Connection, array, fetch
-from wye.kinds.postgres.tables import Relation, read_tables
+from wye.kinds.postgres.tables import Relation, read_table
 from wye.merge.conflict import BOTH, Conflict, Decisions, Side
 from wye.merge.rows import Grain
 
@@ -87,7 +87,7 @@ def watch(
         theirs = changed.get(content.now)
         if content.is_drop or theirs is None or strictest(grain, content.table, content.now) is not Grain.TABLE:
             continue
-        relation = next(iter(read_tables(connection, [content.table]).values()), None)
+        relation = read_table(connection, content.table)
         if relation is None:
             continue
         connection.execute(f"lock table {relation.source} in share row exclusive mode")
